@@ -1,1 +1,10 @@
-//! Helpers that the integration tests share.
+//! What the integration tests share: the truth of the captures, and where things are.
+
+pub mod truth;
+
+use std::path::{Path, PathBuf};
+
+/// The folder of captures in the repository.
+pub fn traces() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("traces")
+}
