@@ -1,5 +1,6 @@
 //! What the integration tests share: the truth of the captures, and where things are.
 
+pub mod conversation;
 pub mod truth;
 
 use std::path::{Path, PathBuf};

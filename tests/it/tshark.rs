@@ -1,0 +1,1 @@
+//! Against tshark on the same files: no exchange that it finds is missing.
