@@ -9,26 +9,29 @@ use sniffer::pipeline::{Config, Counters, Pipeline, Told};
 use sniffer::view::hex;
 use tests::truth::Logged;
 
-/// Every capture in `tests/traces`, by name, with its parts.
-pub(crate) fn open(name: &str) -> Source {
+/// The files of a capture in `tests/traces`: one, or its parts in order.
+pub(crate) fn parts(name: &str) -> Vec<std::path::PathBuf> {
     let folder = tests::traces();
     let mut parts: Vec<_> = std::fs::read_dir(&folder)
         .expect("tests/traces")
         .map(|f| f.expect("a file").path())
         .filter(|p| {
             let file = p.file_name().expect("a name").to_string_lossy().into_owned();
-            file.strip_prefix(name).is_some_and(|rest| {
-                rest.starts_with(".pcap.zst") || rest.starts_with(".pcapng.zst")
-            })
+            file.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(".pcap.zst") || rest.starts_with(".pcapng.zst"))
         })
         .collect();
     parts.sort();
     assert!(!parts.is_empty(), "no capture {name} in {}", folder.display());
+    parts
+}
+
+pub(crate) fn open(name: &str) -> Source {
     let mut bytes = Vec::new();
-    for part in parts {
+    for part in parts(name) {
         std::fs::File::open(&part).expect("open").read_to_end(&mut bytes).expect("read");
     }
-    Source::from_reader(name, Box::new(std::io::Cursor::new(bytes))).expect("a capture")
+    Source::from_reader(name, std::io::Cursor::new(bytes), None).expect("a capture")
 }
 
 /// A capture through the whole pipeline.
@@ -39,7 +42,7 @@ pub(crate) fn decode(name: &str) -> (Vec<Told>, Counters) {
     while let Some(item) = source.next().expect("undamaged") {
         match item {
             Item::Frame(frame) => pipeline.push(&frame, &mut told),
-            Item::Interface { number, name, .. } => pipeline.name_interface(number, name.as_deref()),
+            Item::Interface { number, name, .. } => pipeline.name_interface(number, name),
             Item::Loss(loss) => pipeline.lost(&loss),
         }
     }
@@ -53,9 +56,9 @@ pub(crate) fn truth(name: &str) -> Vec<Logged> {
 }
 
 /// What identifies an exchange for a log: method, target, host, status.
-type Key = (String, String, String, Option<u16>);
+pub(crate) type Key = (String, String, String, Option<u16>);
 
-fn key_of(told: &Told) -> Key {
+pub(crate) fn key_of(told: &Told) -> Key {
     let text = |part: &Option<Box<str>>| part.as_deref().unwrap_or("?").to_owned();
     let request = told.exchange.request.as_ref();
     (
@@ -98,7 +101,7 @@ fn explained(name: &str) -> &'static [&'static str] {
     }
 }
 
-const ALL: &[&str] = &[
+pub(crate) const ALL: &[&str] = &[
     "s01-gts-gts-traefik-any",
     "s02-fedify-rfc9421-gts-traefik",
     "s03-mastoapi-websocket-traefik",
