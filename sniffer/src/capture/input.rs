@@ -143,6 +143,12 @@ impl Input {
         self.offset.saturating_add(self.end.saturating_sub(self.start) as u64)
     }
 
+    /// How large the buffer has become.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     pub(super) fn compression(&self) -> Option<Compression> {
         self.compression
     }

@@ -421,7 +421,8 @@ impl Resolution {
         match value {
             128.. => Self::Binary(value & 0x7f),
             0..=9 => Self::Times(10_u64.saturating_pow(9_u32.saturating_sub(u32::from(value)))),
-            10.. => Self::Per(10_u64.saturating_pow(u32::from(value).saturating_sub(9))),
+            // A tick too short for the power to fit: no number of them makes a nanosecond, which `Per(0)` stands for.
+            10.. => Self::Per(10_u64.checked_pow(u32::from(value).saturating_sub(9)).unwrap_or(0)),
         }
     }
 }
