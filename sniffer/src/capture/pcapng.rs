@@ -79,7 +79,7 @@ impl Reader {
                 self.section(input)?;
                 continue;
             }
-            if length < SMALLEST_BLOCK || length > MAX_BLOCK || !length.is_multiple_of(4) {
+            if !(SMALLEST_BLOCK..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
                 return Err(Fault::Damaged {
                     offset,
                     what: format!("a block of {length} bytes (type {kind:#x})"),
@@ -157,7 +157,7 @@ impl Reader {
             other => return Err(damaged(format!("a section header with byte-order magic {other:02x?}"))),
         };
         let (_, length) = self.header(input);
-        if length < SMALLEST_SECTION || length > MAX_BLOCK || !length.is_multiple_of(4) {
+        if !(SMALLEST_SECTION..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
             return Err(damaged(format!("a section header of {length} bytes")));
         }
         let length = length as usize;

@@ -758,7 +758,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn zst(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 3).unwrap()
+    // With a checksum, as the zstd command writes them.
+    let mut to = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    to.include_checksum(true).unwrap();
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
 }
 
 fn skippable() -> Vec<u8> {
@@ -946,7 +950,7 @@ fn what_cannot_be_opened_says_why() {
     assert!(error.to_string().starts_with(&format!("{}: is empty", empty.display())), "{error}");
     // Root may read everything.
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o0)).unwrap();
     if File::open(&empty).is_err() {
         assert!(matches!(open(&empty), Error::NoPermission { .. }));
     }
