@@ -4,6 +4,8 @@
 
 pub mod body;
 mod coding;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
