@@ -2,6 +2,11 @@
 //! that missed the beginning, may miss bytes, and must never invent. A request and its response are an [`Exchange`];
 //! they are never paired across a gap, and a response without a request stays alone.
 
+pub mod body;
+mod coding;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -285,6 +290,17 @@ anomalies! {
     H2GoAway = "h2-goaway",
     /// A violation of WebSocket framing (RFC 6455).
     WebSocketProtocol = "websocket-protocol-error",
+    /// A content coding without its checksum or wrapper, or with bytes after its end; decoded all the same, as browsers do.
+    LooseCoding = "content-coding-loose",
+    /// The memory for unfinished bodies was spent: the body was not kept, or not decoded, to its end.
+    BodyBudget = "body-budget-spent",
+}
+
+impl Anomaly {
+    /// From its parts; the detail may be empty.
+    pub fn new(kind: AnomalyKind, detail: impl Into<Box<str>>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
 }
 
 /// What was said over a WebSocket after the switch.
