@@ -2,6 +2,8 @@
 //! that missed the beginning, may miss bytes, and must never invent. A request and its response are an [`Exchange`];
 //! they are never paired across a gap, and a response without a request stays alone.
 
+mod hpack;
+
 use std::fmt;
 use std::sync::Arc;
 
