@@ -4,8 +4,11 @@
 
 pub mod body;
 mod coding;
+mod h2;
+mod hpack;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -438,6 +441,24 @@ impl ExchangeId {
     pub fn started(self) -> Timestamp {
         Timestamp((u128::from_be_bytes(self.0) >> 64) as u64)
     }
+}
+
+/// The id of an exchange that began at `offset` in that direction; `stream` is h2's, 0 for HTTP/1.
+pub(crate) fn exchange_id(ends: Ends, started: Timestamp, direction: Direction, offset: u64, stream: u32) -> ExchangeId {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    for end in [ends.client, ends.server] {
+        match end.ip() {
+            std::net::IpAddr::V4(ip) => hash.update(ip.octets()),
+            std::net::IpAddr::V6(ip) => hash.update(ip.octets()),
+        }
+        hash.update(end.port().to_be_bytes());
+    }
+    hash.update([u8::from(direction == Direction::ToServer)]);
+    hash.update(offset.to_be_bytes());
+    hash.update(stream.to_be_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    ExchangeId::new(started, digest.first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets)))
 }
 
 const BASE32_HEX: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
