@@ -1,6 +1,11 @@
-//! What the integration tests share: the truth of the captures, and where things are.
+//! What the integration tests share: the truth of the captures, made-up captures, and where things are.
 
 pub mod conversation;
+pub mod federation;
+pub mod genpcap;
+pub mod intact;
+pub mod mangle;
+pub mod pcap;
 pub mod truth;
 
 use std::path::{Path, PathBuf};
