@@ -8,36 +8,6 @@ use rust_embed::EmbeddedFile;
 
 use super::gate::Refusal;
 
-#[cfg(not(test))]
-mod built {
-    #[derive(rust_embed::RustEmbed)]
-    #[folder = "../ui/dist/"]
-    #[allow_missing = true]
-    pub(super) struct Files;
-
-    pub(super) fn file(path: &str) -> Option<rust_embed::EmbeddedFile> {
-        <Files as rust_embed::RustEmbed>::get(path)
-    }
-}
-
-/// A page of two files, so that the tests of the server do not depend on what was built.
-#[cfg(test)]
-mod built {
-    use rust_embed::{EmbeddedFile, Metadata};
-
-    pub(super) fn file(path: &str) -> Option<EmbeddedFile> {
-        let (data, kind): (&[u8], _) = match path {
-            "index.html" => {
-                (b"<!doctype html><head><base href=\"/\" /><title>page</title></head>", "text/html")
-            }
-            "assets/page-1a2b3c.js" => (b"page()", "text/javascript"),
-            _ => return None,
-        };
-        let metadata = Metadata::__rust_embed_new([0; 32], None, None, kind);
-        Some(EmbeddedFile { data: data.into(), metadata })
-    }
-}
-
 /// Where the pages live: the first part of their paths.
 const PAGES: [&str; 6] = ["e", "c", "servers", "isolation", "health", "diff"];
 
@@ -89,4 +59,34 @@ fn answer(path: &str, file: EmbeddedFile) -> Response {
         headers.insert(header::CACHE_CONTROL, kept);
     }
     response
+}
+
+#[cfg(not(test))]
+mod built {
+    #[derive(rust_embed::RustEmbed)]
+    #[folder = "../ui/dist/"]
+    #[allow_missing = true]
+    pub(super) struct Files;
+
+    pub(super) fn file(path: &str) -> Option<rust_embed::EmbeddedFile> {
+        <Files as rust_embed::RustEmbed>::get(path)
+    }
+}
+
+/// A page of two files, so that the tests of the server do not depend on what was built.
+#[cfg(test)]
+mod built {
+    use rust_embed::{EmbeddedFile, Metadata};
+
+    pub(super) fn file(path: &str) -> Option<EmbeddedFile> {
+        let (data, kind): (&[u8], _) = match path {
+            "index.html" => {
+                (b"<!doctype html><head><base href=\"/\" /><title>page</title></head>", "text/html")
+            }
+            "assets/page-1a2b3c.js" => (b"page()", "text/javascript"),
+            _ => return None,
+        };
+        let metadata = Metadata::__rust_embed_new([0; 32], None, None, kind);
+        Some(EmbeddedFile { data: data.into(), metadata })
+    }
 }
