@@ -1117,3 +1117,5 @@ pub(super) fn looks_like_frames(direction: Direction, bytes: &[u8]) -> bool {
     }
 }
 
+#[cfg(test)]
+mod tests;

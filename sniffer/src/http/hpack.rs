@@ -458,4 +458,4 @@ static STATIC: [(&str, &str); 61] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -34,6 +34,10 @@ fn frame(direction: Direction, first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn deflated(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
+    if text.is_empty() {
+        // RFC 7692 §7.2.3.6.
+        return vec![0];
+    }
     let mut out = Vec::with_capacity(text.len() * 2 + 64);
     compress.compress_vec(text, &mut out, FlushCompress::Sync).unwrap();
     assert!(out.ends_with(&[0, 0, 0xff, 0xff]));
