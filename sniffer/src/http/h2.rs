@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 
-use self::frame::{Chain, Head};
+use self::frame::{Chain, Head, Limits};
 use self::stream::{Fields, Half, Stream};
 use super::body::Budget;
 use super::{Anomaly, AnomalyKind, Config, Exchange, GapMark, Interim, Request, exchange_id, hpack};
@@ -84,6 +84,8 @@ struct Side {
     block: Option<Box<Block>>,
     /// Frames may have been missed: a stream may have begun without us.
     missed: bool,
+    /// Octets of unknown content since it was last in step.
+    missed_octets: u64,
     /// Where the next byte belongs.
     position: u64,
     ended: Option<EndKind>,
@@ -202,7 +204,7 @@ impl Side {
         } else {
             (frame::DEFAULT_MAX_FRAME, 0)
         };
-        Self { place, hpack, max_frame, block: None, missed, position, ended: None }
+        Self { place, hpack, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
     }
 }
 
@@ -388,8 +390,20 @@ impl H2 {
         if now.direction == Direction::ToServer && bytes.starts_with(frame::PREFACE) {
             self.to_server.place = Place::Preface(0);
             self.to_server.hpack = hpack::Decoder::new();
-        } else if frame::chain(now.direction, bytes, self.side(now).max_frame) != Chain::None {
-            self.side_mut(now).place = BETWEEN;
+            return;
+        }
+        let side = self.side(now);
+        // Not many more streams can have been opened than the missed octets could open, at 16 and more each, and are
+        // under way in the other direction. A header that is read one octet too late shows a number 256 times as high.
+        let opened = u32::try_from(side.missed_octets.saturating_div(8)).unwrap_or(u32::MAX);
+        let stream = match self.highest {
+            0 => u32::MAX,
+            highest => highest.saturating_add(opened).saturating_add(200),
+        };
+        if believed(bytes, side.max_frame, stream) {
+            let side = self.side_mut(now);
+            side.place = BETWEEN;
+            side.missed_octets = 0;
         }
     }
 
@@ -455,7 +469,9 @@ impl H2 {
                 taken.max(1)
             }
             Place::Hunting => {
-                self.hunted = self.hunted.saturating_add(bytes.len() as u64);
+                let octets = bytes.len() as u64;
+                side.missed_octets = side.missed_octets.saturating_add(octets);
+                self.hunted = self.hunted.saturating_add(octets);
                 bytes.len()
             }
         }
@@ -672,7 +688,10 @@ impl H2 {
     fn miss(&mut self, now: &mut Now<'_>, mark: GapMark) {
         let side = self.side_mut(now);
         let left = match &side.place {
-            Place::Hunting => return,
+            Place::Hunting => {
+                side.missed_octets = side.missed_octets.saturating_add(mark.length);
+                return;
+            }
             Place::Preface(_) | Place::Head { .. } => None,
             Place::Data(content) => Some(content.left),
             Place::Whole(whole) => {
@@ -735,6 +754,7 @@ impl H2 {
         let side = self.side_mut(now);
         side.place = Place::Hunting;
         side.missed = true;
+        side.missed_octets = mark.length;
         side.hpack.lose();
         side.max_frame = side.max_frame.max(frame::BELIEVABLE_MAX_FRAME);
         if now.direction == Direction::ToServer {
@@ -1108,11 +1128,16 @@ impl H2 {
 
 /// Whether a segment of a flow picked up mid-stream begins with HTTP/2 frames. Octets of other protocols do not pass:
 /// every header in the segment must be believable, and random octets are so once in ten million times.
-pub(super) fn looks_like_frames(direction: Direction, bytes: &[u8]) -> bool {
-    match frame::chain(direction, bytes, frame::BELIEVABLE_MAX_FRAME) {
+pub(super) fn looks_like_frames(bytes: &[u8]) -> bool {
+    believed(bytes, frame::BELIEVABLE_MAX_FRAME, u32::MAX)
+}
+
+fn believed(bytes: &[u8], length: u32, stream: u32) -> bool {
+    let chain = |length| frame::chain(bytes, Limits { length, stream });
+    match chain(length) {
         Chain::Whole => true,
         // Nothing but the header speaks for it: it must be a usual one.
-        Chain::One => frame::chain(direction, bytes, frame::DEFAULT_MAX_FRAME) == Chain::One,
+        Chain::One => chain(frame::DEFAULT_MAX_FRAME.min(length)) == Chain::One,
         Chain::None => false,
     }
 }
