@@ -20,6 +20,9 @@ use crate::stream::{Data, EndKind, GapCause};
 
 /// Finished streams whose number is remembered while older streams may be unknown: their late frames open nothing.
 const CLOSED_LIMIT: usize = 64;
+/// A stream that a hole touched may have ended in it. After so long (ns of capture time) without another octet of it
+/// nobody waits for its end any more.
+const PATIENCE: u64 = 60_000_000_000;
 /// Anomalies of the connection that wait for an exchange to be told with.
 const ANOMALIES_LIMIT: usize = 16;
 
@@ -71,6 +74,8 @@ pub(super) struct H2 {
     waiting: BTreeSet<(u64, u32)>,
     anomalies: Vec<Anomaly>,
     hunted: u64,
+    /// When to look for streams that a hole touched and that were not heard of since.
+    overdue: Option<Timestamp>,
 }
 
 /// One direction.
@@ -232,6 +237,7 @@ impl H2 {
             waiting: BTreeSet::new(),
             anomalies: Vec::new(),
             hunted: 0,
+            overdue: None,
         };
         if let Start::Upgraded(upgraded) = start {
             connection.upgrade(*upgraded);
@@ -261,6 +267,9 @@ impl H2 {
             budget,
             out,
         };
+        if self.overdue.is_some_and(|overdue| now.time >= overdue) {
+            self.give_up_torn(&mut now);
+        }
         let bytes = &*data.bytes;
         if matches!(self.side(&now).place, Place::Hunting) {
             self.hunt(&now, bytes, data.segment_start);
@@ -761,9 +770,31 @@ impl H2 {
             // Streams may have been opened in the hole.
             self.known_from = u32::MAX;
         }
+        self.overdue.get_or_insert(now.time.plus_nanos(PATIENCE));
         for stream in self.streams.values_mut().filter(|stream| stream.open(now.direction)) {
             stream.mark(mark);
             stream.tear(now.direction, now.time, now.config, now.budget);
+        }
+    }
+
+    /// Tells the streams that a hole touched and that were not heard of since.
+    fn give_up_torn(&mut self, now: &mut Now<'_>) {
+        self.overdue = None;
+        let mut due = Vec::new();
+        for (number, stream) in &self.streams {
+            let Some(heard) = stream.touched() else { continue };
+            let overdue = heard.plus_nanos(PATIENCE);
+            if now.time >= overdue {
+                due.push(*number);
+            } else {
+                self.overdue = Some(self.overdue.map_or(overdue, |earliest| earliest.min(overdue)));
+            }
+        }
+        for number in due {
+            if let Some(mut stream) = self.streams.remove(&number) {
+                stream.name(AnomalyKind::CutByGap, "not heard of after a hole");
+                self.tell(number, stream, now.config, now.budget, now.out);
+            }
         }
     }
 

@@ -149,6 +149,8 @@ pub(super) struct Stream {
     talk: Option<Box<Talk>>,
     /// The answer began before the request was complete.
     early: bool,
+    /// When it was last heard of, if a hole touched it.
+    touched: Option<Timestamp>,
     /// Octets charged for header fields.
     charged: usize,
 }
@@ -269,6 +271,7 @@ impl Stream {
             answer_ack: None,
             talk: None,
             early: false,
+            touched: None,
             charged: 0,
         }
     }
@@ -396,6 +399,12 @@ impl Stream {
         if let Some(half) = self.half(direction) {
             half.torn |= !half.ended;
         }
+        self.touched = Some(time);
+    }
+
+    /// When it was last heard of, if frames of unknown number were missing since it began.
+    pub(super) fn touched(&self) -> Option<Timestamp> {
+        self.touched
     }
 
     /// Whether octets missing in this direction may belong to this stream.
@@ -429,6 +438,9 @@ impl Stream {
     pub(super) fn touch(&mut self, direction: Direction, time: Timestamp) {
         if let Some(half) = self.half(direction) {
             half.last = half.last.max(time);
+        }
+        if let Some(touched) = &mut self.touched {
+            *touched = time.max(*touched);
         }
     }
 

@@ -592,6 +592,22 @@ fn after_a_hole_the_table_is_lost_and_other_streams_go_on() {
 }
 
 #[test]
+fn a_stream_that_a_hole_may_have_ended_is_not_waited_for_for_ever() {
+    let (mut run, mut peers) = (Run::begun(), Peers::default());
+    run.send(ToServer, &[peers.get(1, "/1"), peers.get(3, "/3")].concat()).send(ToClient, &peers.answer(3, "200", false));
+    run.lose(ToClient, 100);
+    run.clock += PATIENCE / 2;
+    run.send(ToClient, &data(3, false, b"after"));
+    assert_eq!(run.told(), "");
+    run.clock += PATIENCE / 2;
+    run.send(ToServer, &peers.get(5, "/5"));
+    let told = run.told();
+    assert!(told.starts_with("GET a.example /1 \"\" -> - [") && told.lines().count() == 1, "{told}");
+    run.send(ToClient, &data(3, true, b""));
+    assert!(run.told().starts_with("GET a.example /3 \"\" -> 200 \"\"… ["));
+}
+
+#[test]
 fn limits_hold() {
     // Streams.
     let (mut run, mut peers) = (Run::begun(), Peers::default());
