@@ -254,7 +254,7 @@ fn violations_are_named_and_do_not_stop_it() {
         ),
         (
             [frame(ToClient, 0x88, &[3, 0xe8]), frame(ToClient, 0x82, b"ok")].concat(),
-            "<- 8 1 2 whole \u{3}\u{fffd}\n! websocket-protocol-error: octets after a Close frame\n".to_owned(),
+            "<- 8 1 2 whole \u{3}\u{fffd}\n<- 2 1 2 whole ok\n! websocket-protocol-error: a frame after a Close frame\n".to_owned(),
         ),
     ] {
         let mut run = Run::new(Talk::new(None));
