@@ -83,6 +83,9 @@ pub(super) struct H2 {
 struct Side {
     place: Place,
     hpack: hpack::Decoder,
+    /// What `hpack` holds beyond the default size, charged to the budget; a table of the default size is part of what a
+    /// flow costs.
+    charged: usize,
     /// The longest payload that the receiver allows, as far as it was seen to say so.
     max_frame: u32,
     /// A header block whose CONTINUATION has not come.
@@ -209,7 +212,7 @@ impl Side {
         } else {
             (frame::DEFAULT_MAX_FRAME, 0)
         };
-        Self { place, hpack, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
+        Self { place, hpack, charged: 0, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
     }
 }
 
@@ -328,6 +331,8 @@ impl H2 {
     /// The connection is over, or given up: tells all that is open. Gives back everything to the budget.
     pub(super) fn finish(&mut self, config: &Config, budget: &mut Budget, out: &mut Vec<Box<Exchange>>) {
         for side in [&mut self.to_server, &mut self.to_client] {
+            side.hpack.lose();
+            budget.give(std::mem::take(&mut side.charged));
             if let Some(block) = side.block.take() {
                 block.held.release(budget);
             }
@@ -854,6 +859,7 @@ impl H2 {
         let mut fields = Fields::default();
         let config = now.config;
         let decoded = self.side_mut(now).hpack.decode(octets, &mut |field| fields.add(field, config));
+        self.charge_table(now);
         let number = promised.unwrap_or(head.stream);
         let end = head.has(frame::END_STREAM) && promised.is_none();
         let unknown = fields.unknown;
@@ -886,6 +892,22 @@ impl H2 {
             }
         }
         self.settle(now, number);
+    }
+
+    /// Charges for what the header table grew by, or gives back what it shrank by; forgets it without memory.
+    fn charge_table(&mut self, now: &mut Now<'_>) {
+        let side = match now.direction {
+            Direction::ToServer => &mut self.to_server,
+            Direction::ToClient => &mut self.to_client,
+        };
+        let held = side.hpack.held().saturating_sub(hpack::DEFAULT_LIMIT);
+        if held <= side.charged || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config) {
+            now.budget.give(side.charged.saturating_sub(held));
+            side.charged = held;
+        } else {
+            side.hpack.lose();
+            now.budget.give(std::mem::take(&mut side.charged));
+        }
     }
 
     /// A header section or trailer section of a stream.

@@ -645,6 +645,25 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_large_header_table_is_charged() {
+    let (mut run, mut peers) = (Run::begun(), Peers::default());
+    run.config.body_budget = 40_000;
+    let mut block = vec![0x3f, 0xe1, 0xff, 0x07];
+    block.extend(peers.block(ToServer, &[(":method", "GET"), (":path", "/")]));
+    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 1, &block));
+    let fields: Vec<(String, String)> = (0..600).map(|n| (format!("f{n}"), "v".repeat(60))).collect();
+    let before = run.budget.held();
+    for (n, part) in fields.chunks(100).enumerate() {
+        let part: Vec<(&str, &str)> = part.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let block = peers.block(ToServer, &part);
+        run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 2 * n as u32 + 3, &block));
+        assert!(run.budget.held() <= 40_000);
+    }
+    assert!(run.budget.held() > before + 10_000);
+    run.close(EndKind::Fin);
+}
+
+#[test]
 fn what_looks_like_frames_and_what_does_not() {
     let mut peers = Peers::default();
     let get = peers.get(5, "/");
