@@ -69,7 +69,7 @@ fn delivery(case: &Case<'_>, found: &mut Found) {
     let text = head.content_type_text.unwrap_or("none");
     if head.content_type.has(Media::LD) {
         found.push("ldjson-without-profile", Warn, "application/ld+json without the Activity Streams profile");
-    } else if !head.content_type.has(Media::AS) && !(head.unsure && head.content_type.is_empty()) {
+    } else if !head.content_type.has(Media::AS) && (!head.unsure || !head.content_type.is_empty()) {
         found.push("inbox-content-type", Error, format!("Content-Type is {}", shown(text, 80)));
     }
     if head.user_agent.is_none() && !head.unsure {
