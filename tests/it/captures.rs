@@ -148,7 +148,11 @@ fn bodies_have_the_sizes_and_hashes_that_the_servers_logged() {
             let matches = |t: &Told| {
                 let (method, target, host, status) = key_of(t);
                 let body = |m: &sniffer::http::Message, decoded: bool| {
-                    let (size, sha) = if decoded { (m.body.size, m.body.sha256) } else { (m.body.coded_size, m.body.coded_sha256) };
+                    let (size, sha) = if decoded {
+                        (m.body.size, m.body.sha256)
+                    } else {
+                        (m.body.coded_size, m.body.coded_sha256)
+                    };
                     sha.map(|sha| (size, hex(&sha)))
                 };
                 let exchange = &t.exchange;

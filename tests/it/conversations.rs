@@ -33,5 +33,9 @@ fn conversations_give_what_they_say() {
             wrong.push(format!("{}\n--- expected\n{expected}\n--- got\n{got}", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}\nrenew with `cargo xtask fixtures --bless` after reading the difference", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\nrenew with `cargo xtask fixtures --bless` after reading the difference",
+        wrong.join("\n")
+    );
 }

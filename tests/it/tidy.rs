@@ -42,7 +42,8 @@ fn module_of(file: &Path) -> Option<String> {
 
 /// What a source names of its own crate: `crate::flow` gives `flow`, also from `use crate::{flow, http::Exchange}`.
 fn names_of_crate(text: &str) -> Vec<String> {
-    let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut names = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -108,9 +109,26 @@ fn edges_do_not_import_each_other_save_the_viewer_the_store() {
 #[test]
 fn pure_modules_have_no_clock_file_socket_thread_or_environment() {
     let forbidden = [
-        "std::fs", "std::env", "std::thread", "std::process", "std::os", "std::time::Instant",
-        "std::time::SystemTime", "SystemTime::now", "Instant::now", "TcpStream", "UdpSocket", "UnixStream",
-        "tokio", "aya", "redb", "axum", "anyhow", "tracing", "println!", "eprintln!",
+        "std::fs",
+        "std::env",
+        "std::thread",
+        "std::process",
+        "std::os",
+        "std::time::Instant",
+        "std::time::SystemTime",
+        "SystemTime::now",
+        "Instant::now",
+        "TcpStream",
+        "UdpSocket",
+        "UnixStream",
+        "tokio",
+        "aya",
+        "redb",
+        "axum",
+        "anyhow",
+        "tracing",
+        "println!",
+        "eprintln!",
     ];
     let mut wrong = Vec::new();
     for (file, text) in rust_files("sniffer/src") {
@@ -151,10 +169,18 @@ fn every_source_file_opens_by_saying_what_it_is() {
 #[test]
 fn nothing_is_left_undone_in_the_sources() {
     // Split so that this file does not find itself.
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), concat!("todo", "!("), concat!("unimpl", "emented!(")];
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+        concat!("todo", "!("),
+        concat!("unimpl", "emented!("),
+    ];
     let mut wrong = Vec::new();
     for file in files() {
-        let source = file.extension().is_some_and(|e| ["rs", "ts", "tsx", "css", "mjs", "sh", "toml"].iter().any(|w| e == *w));
+        let source = file
+            .extension()
+            .is_some_and(|e| ["rs", "ts", "tsx", "css", "mjs", "sh", "toml"].iter().any(|w| e == *w));
         if !source || file.starts_with("ui/dist") {
             continue;
         }
@@ -182,9 +208,24 @@ fn no_file_is_larger_than_two_and_a_half_megabytes() {
 #[test]
 fn the_top_level_holds_only_what_the_design_names() {
     let known = [
-        "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "rustfmt.toml", "clippy.toml", "sniffer-ebpf", "sniffer",
-        "xtask", "ui", "deploy", "tests", "README.md", "README.ja.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE-MIT",
-        "LICENSE-APACHE", "LICENSE",
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "clippy.toml",
+        "sniffer-ebpf",
+        "sniffer",
+        "xtask",
+        "ui",
+        "deploy",
+        "tests",
+        "README.md",
+        "README.ja.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "LICENSE",
     ];
     let strange: std::collections::BTreeSet<String> = files()
         .iter()
@@ -262,8 +303,18 @@ fn crates_have_licences_that_the_design_allows() {
     assert!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
     let allowed = [
-        "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense", "0BSD", "CC0-1.0",
-        "Unicode-3.0", "BSL-1.0",
+        "MIT",
+        "MIT-0",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "Unlicense",
+        "0BSD",
+        "CC0-1.0",
+        "Unicode-3.0",
+        "BSL-1.0",
     ];
     let mut wrong = BTreeMap::new();
     for package in metadata["packages"].as_array().expect("packages") {

@@ -24,12 +24,23 @@ fn tshark(name: &str) -> Found {
     std::fs::write(file.path(), zstd::decode_all(&packed[..]).expect("zstd")).expect("write");
     let mut command = Command::new("tshark");
     command.arg("-r").arg(file.path()).args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
-    for decode in
-        ["tcp.port==3000,http", "tcp.port==8080,http", "tcp.port==9000,http", "tcp.port==5000,http", "tcp.port==3002,http2"]
-    {
+    for decode in [
+        "tcp.port==3000,http",
+        "tcp.port==8080,http",
+        "tcp.port==9000,http",
+        "tcp.port==5000,http",
+        "tcp.port==3002,http2",
+    ] {
         command.args(["-d", decode]);
     }
-    command.args(["-Y", "http.request or http.response or http2.headers", "-T", "fields", "-E", "aggregator=\t"]);
+    command.args([
+        "-Y",
+        "http.request or http.response or http2.headers",
+        "-T",
+        "fields",
+        "-E",
+        "aggregator=\t",
+    ]);
     command.args(["-E", "separator=|"]);
     for field in [
         "http.request.method",
@@ -52,7 +63,8 @@ fn tshark(name: &str) -> Found {
             continue;
         }
         let uri = fields[1..last].join("|");
-        let values = |text: &str| text.split('\t').filter(|v| !v.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let values =
+            |text: &str| text.split('\t').filter(|v| !v.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let h1 = values(fields[0]).into_iter().zip(values(&uri));
         let h2 = values(fields[last + 1]).into_iter().zip(values(fields[last + 2]));
         for request in h1.chain(h2) {

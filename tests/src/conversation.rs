@@ -205,7 +205,8 @@ pub fn run(text: &str) -> Result<String> {
         writeln!(out, "{}", describe(one))?;
     }
     let counters = pipeline.counters();
-    let others: Vec<String> = counters.http.other_flows.iter().map(|(what, n)| format!("{what:?} {n}")).collect();
+    let others: Vec<String> =
+        counters.http.other_flows.iter().map(|(what, n)| format!("{what:?} {n}")).collect();
     writeln!(
         out,
         "delivered {} gaps {} ({}) duplicate {} conflicts {} hunted {}{}{}",
@@ -256,7 +257,8 @@ pub fn parse(text: &str) -> Result<Wire> {
             }
             "again>" | "again<" => {
                 let from = if word.ends_with('>') { From::Client } else { From::Server };
-                let octets = if rest.is_empty() { usize::MAX } else { rest.trim().parse().with_context(at)? };
+                let octets =
+                    if rest.is_empty() { usize::MAX } else { rest.trim().parse().with_context(at)? };
                 wire.again(from, octets);
             }
             "instead>" | "instead<" => {
@@ -311,7 +313,10 @@ fn unescape(text: &str) -> Result<Vec<u8>> {
             b't' => out.push(b'\t'),
             b'\\' => out.push(b'\\'),
             b'x' => {
-                let digits = [bytes.next().context("\\x needs two digits")?, bytes.next().context("\\x needs two digits")?];
+                let digits = [
+                    bytes.next().context("\\x needs two digits")?,
+                    bytes.next().context("\\x needs two digits")?,
+                ];
                 out.push(u8::from_str_radix(std::str::from_utf8(&digits)?, 16)?);
             }
             other => bail!("unknown escape \\{}", other as char),
@@ -325,7 +330,8 @@ pub fn describe(told: &Told) -> String {
     let exchange: &Exchange = &told.exchange;
     let body = |m: &Message| {
         let complete = if m.body.complete { "" } else { "?" };
-        let trailers = if m.trailers.is_empty() { String::new() } else { format!(" +{} trailers", m.trailers.len()) };
+        let trailers =
+            if m.trailers.is_empty() { String::new() } else { format!(" +{} trailers", m.trailers.len()) };
         let coding = m.body.encoding.as_deref().map(|e| format!(" {e}")).unwrap_or_default();
         format!("[{}{complete} of {}{coding}]{trailers}", m.body.size, m.body.wire_size)
     };

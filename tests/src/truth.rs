@@ -41,11 +41,15 @@ pub fn import(folder: &Path, name: &str) -> Result<Vec<Logged>> {
     files.sort_by_key(std::fs::DirEntry::file_name);
     for file in files {
         let file_name = file.file_name().to_string_lossy().into_owned();
-        let Some(log) = file_name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else { continue };
+        let Some(log) = file_name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
+            continue;
+        };
         let text = || std::fs::read_to_string(file.path()).with_context(|| format!("read {file_name}"));
         if log == "access.jsonl" {
             for line in text()?.lines() {
-                all.push(from_proxy(&serde_json::from_str(line).with_context(|| format!("{file_name}: {line}"))?));
+                all.push(from_proxy(
+                    &serde_json::from_str(line).with_context(|| format!("{file_name}: {line}"))?,
+                ));
             }
         } else if let Some(server) = log.strip_suffix(".server.jsonl") {
             for line in text()?.lines() {
