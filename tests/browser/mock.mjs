@@ -105,6 +105,8 @@ const textOf = (ns) => new Date(Number(ns / 1000000n)).toISOString().slice(0, 19
 export async function start(options = {}) {
   const dist = options.dist ?? join(here, '../../ui/dist');
   const all = options.empty ? [] : traffic();
+  // Loss: a span of rows that bytes are missing from.
+  if (options.lost) for (const e of all.slice(100, 106)) { e.row.gaps = 1; e.row.signature = e.exchange.reading.signature.verdict = 'not-checkable'; e.exchange.gaps = [{ direction: 'to-server', offset: 812, length: 1448, cause: 'capture-loss' }]; }
   let held = options.hold ? all.splice(all.length - options.hold) : [];
   const template = all.slice();
   // A million exchanges are made on demand from the real ones, a second apart.

@@ -20,6 +20,7 @@ function Dialog({ label, class: c, children }: { label: string; class: string; c
     const el = box.current;
     const before = document.activeElement as HTMLElement | null;
     el?.showModal();
+    (el?.querySelector('input[type=text]') as HTMLElement | null ?? el)?.focus();
     return () => {
       el?.close();
       before?.focus?.();
@@ -29,6 +30,7 @@ function Dialog({ label, class: c, children }: { label: string; class: string; c
     <dialog
       ref={box}
       class={c}
+      tabIndex={-1}
       aria-label={label}
       onCancel={(event) => {
         event.preventDefault();

@@ -10,11 +10,12 @@ import { expression } from './filter/chips';
 import { Icon, Logo, Mark } from './shapes';
 import { chips, connection, dialog, done, feed, go, hrefOf, lang, lastEvent, local, openList, place, retryNow, setChips, setPaused, setView, status, t, theme, lossDismissed } from './state';
 
-function Link({ change, children, class: c, current }: { change: Parameters<typeof hrefOf>[0]; children: JSX.Element | string; class?: string; current?: boolean }): JSX.Element {
+function Link({ change, children, class: c, current, page }: { change: Parameters<typeof hrefOf>[0]; children: JSX.Element | string; class?: string; current?: boolean; page?: string }): JSX.Element {
   return (
     <a
       href={hrefOf(change)}
       class={c}
+      data-page={page}
       aria-current={current ? 'page' : undefined}
       onClick={(event) => {
         if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -70,7 +71,7 @@ export function TopBar(): JSX.Element {
       <a class="skip" href="#list" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>('.row[tabindex="0"]')?.focus(); }}>
         {w.skipToList}
       </a>
-      <Link change={{ page: 'list', id: '', panel: null, sel: '', at: '' }} class="brand">
+      <Link change={{ page: 'list', id: '', panel: null, sel: '', at: '' }} class="brand" page={w.exchanges}>
         <>
           <Logo />
           <b>fedisniff</b>

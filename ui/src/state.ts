@@ -61,6 +61,10 @@ effect(() => {
 
 export const status = signal<Status | null>(null);
 export const book = signal(new HostBook([]));
+/** How many characters of a host's name the list has room for: those of the longest short name, within bounds. */
+export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v === 'all' ? 8 : 0, ...book.value.all.map((h) => h.short.length))));
+/** The first and the last row that can be seen, for the strip. */
+export const inSight = signal<{ from: string; to: string } | null>(null);
 /** `down` carries when it will be tried again, in milliseconds of `performance.now()`. */
 export const connection = signal<{ state: 'connecting' | 'up' } | { state: 'down'; retryAt: number }>({ state: 'connecting' });
 export const lastEvent = signal<string | null>(null);

@@ -6,7 +6,7 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, feed, following, go, local, middling, narrow, openDetail, openPage, place, reveal, t, toEnd, wide } from '../state';
+import { active, feed, following, go, hostChars, inSight, local, middling, narrow, openDetail, openPage, place, reveal, t, toEnd, wide } from '../state';
 import { Mark } from '../shapes';
 import { RowView } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
@@ -81,8 +81,11 @@ export function List(): JSX.Element {
     if (scroll.peek().top !== now.top || scroll.peek().height !== now.height) scroll.value = now;
     const bottom = l.items[itemAt(l.tops, now.top + now.height - 14)];
     lastSeen.value = bottom ? bottom.row : -1;
-    if (!feed.ready.peek()) return;
     const top = l.items[itemAt(l.tops, now.top)];
+    const firstRow = top && rows[top.row];
+    const lastRow = bottom && rows[bottom.row];
+    if (firstRow && lastRow && (inSight.peek()?.from !== firstRow.started || inSight.peek()?.to !== lastRow.started)) inSight.value = { from: firstRow.started, to: lastRow.started };
+    if (!feed.ready.peek()) return;
     if (top && top.row < NEAR_END) void feed.loadBefore();
     if (bottom && bottom.row > rows.length - NEAR_END) void feed.loadAfter();
   };
@@ -222,7 +225,7 @@ export function List(): JSX.Element {
   const total = count?.exact && base !== null ? count.matched + 1 : -1;
 
   return (
-    <section class={`list ${kind}`} aria-label={w.exchanges}>
+    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${Math.ceil(hostChars.value * 7.4)}px` }}>
       <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
         {kind !== 'phone' && <Heads full={kind === 'full'} />}
         <div

@@ -6,7 +6,7 @@ import { clock, clockText, duration, keepEnd, shortTarget, size } from '../forma
 import type { Words } from '../i18n/en';
 import { plain, sentence, type Part } from '../sentence';
 import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
-import { book, lang, local, t } from '../state';
+import { book, hostChars, lang, local, t } from '../state';
 import { isDelivery, statusClass, trouble } from './window';
 
 export function Sentence({ parts }: { parts: readonly Part[] }): JSX.Element {
@@ -124,7 +124,11 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
             <span class="end">
               <Marks row={row} />
               <Signature signature={row.signature} digest={row.digest} />
-              <span class="num">{row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}</span>
+              {!reason && row.took_us !== null && (
+                <span class="num">
+                  <Unit of={duration(row.took_us)} />
+                </span>
+              )}
               <Status row={row} />
             </span>
           </span>
@@ -147,10 +151,10 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
       </span>
       <span role="gridcell" class="hosts" title={`${row.from}${row.from_software ? ` (${row.from_software})` : ''} → ${row.to}`}>
         <Badge host={from} />
-        {full && <span class="host">{keepEnd(from.short, 14)}</span>}
+        {full && <span class="host">{keepEnd(from.short, hostChars.value)}</span>}
         <Icon name="arrow" />
         <Badge host={to} />
-        {full && <span class="host">{keepEnd(to.short, 14)}</span>}
+        {full && <span class="host">{keepEnd(to.short, hostChars.value)}</span>}
       </span>
       <span role="gridcell" class="kind">
         <KindIcon kind={row.kind} />
@@ -168,7 +172,8 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
             <Icon name="lock" /> {hidden}
           </span>
         ) : (
-          row.excerpt && <span class="excerpt">{row.excerpt}</span>
+          row.excerpt &&
+          !reason && <span class="excerpt">{row.excerpt}</span>
         )}
         {reason && <span class="reason">{reason}</span>}
       </span>

@@ -6,7 +6,7 @@ import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { api, type Strip as StripData } from '../api';
 import { clock, clockText, nanos, timeOf } from '../format';
-import { connection, feed, go, local, place, stripTick, t } from '../state';
+import { connection, feed, go, inSight, local, narrow, place, stripTick, t } from '../state';
 import { ticks } from './ticks';
 
 const data = signal<StripData | null>(null);
@@ -47,8 +47,8 @@ export function Strip(): JSX.Element {
 
   const max = Math.max(1, ...(strip?.bars.map((b) => b.deliveries + b.fetches) ?? []));
   const height = (n: number) => (n === 0 ? 0 : Math.max(2, Math.round((23 * Math.sqrt(n)) / Math.sqrt(max))));
-  const loaded = feed.rows.value;
-  const seen = usable && loaded.length > 0 ? [at(nanos(loaded[0]!.started)), at(nanos(loaded.at(-1)!.started))] : null;
+  const sight = feed.rows.value.length > 0 ? inSight.value : null;
+  const seen = usable && sight ? [at(nanos(sight.from)), at(nanos(sight.to))] : null;
   const bars = strip?.bars ?? [];
   const n = bars.length || 1;
   const hovered = over.value >= 0 ? bars[over.value] : undefined;
@@ -134,7 +134,7 @@ export function Strip(): JSX.Element {
             );
           })}
         </svg>
-        {seen && !chosen && <span class="seen" style={{ left: `${seen[0]! * 100}%`, width: `${Math.max(0.3, (seen[1]! - seen[0]!) * 100)}%` }} />}
+        {seen && <span class="seen" style={{ left: `${seen[0]! * 100}%`, width: `${(seen[1]! - seen[0]!) * 100}%` }} />}
         {chosen && <span class="chosen" style={{ left: `${Math.min(...chosen) * 100}%`, width: `${Math.abs(chosen[1] - chosen[0]) * 100}%` }} />}
         {connection.value.state === 'down' && <span class="future" />}
         {thumb(0)}
@@ -147,7 +147,7 @@ export function Strip(): JSX.Element {
       </div>
       <div class="axis" aria-hidden="true">
         {usable &&
-          ticks(from, to, local.value ? -new Date(Number(from / 1_000_000n)).getTimezoneOffset() : 0).map((tick) => (
+          ticks(from, to, local.value ? -new Date(Number(from / 1_000_000n)).getTimezoneOffset() : 0, narrow.value ? 5 : 14).map((tick) => (
             <span style={{ left: `${at(tick.ns) * 100}%` }}>{tick.day ? clock(timeOf(tick.ns), local.value).day.slice(5) : clockText(timeOf(tick.ns), local.value).slice(0, tick.seconds ? 8 : 5)}</span>
           ))}
       </div>
