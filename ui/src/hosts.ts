@@ -51,9 +51,9 @@ export function shortNames(hosts: readonly string[]): Map<string, string> {
 /** Two letters of a host: first letter and number of its first label (`gts1` → G1), else first two consonants. */
 export function letters(host: string): string {
   const label = (host.split('.')[0] ?? host).toLowerCase();
-  const number = /(\d+)\D*$/.exec(label)?.[1];
+  const number = /[a-z].*?(\d+)\D*$/.exec(label)?.[1];
   const first = /[a-z]/.exec(label)?.[0] ?? label[0] ?? '?';
-  if (number && /[a-z]/.test(label)) return (first + number.slice(-1)).toUpperCase();
+  if (number) return (first + number.slice(-1)).toUpperCase();
   const consonants = label.replace(/[^a-z]/g, '').replace(/[aeiou]/g, '');
   const two = consonants.length >= 2 ? consonants.slice(0, 2) : label.replace(/[^a-z0-9]/g, '').slice(0, 2);
   return (two || first).toUpperCase();

@@ -3,7 +3,7 @@
 
 import type { Row } from './api';
 import type { HostBook } from './hosts';
-import { TEMPLATES } from './i18n/templates';
+import { asked, nouns, plain as own, tails, words } from './i18n/templates';
 import type { Lang } from './url';
 
 export type Part = ['text' | 'name' | 'host', string];
@@ -18,6 +18,18 @@ export function value(text: string, book: HostBook): Part[] {
     ];
   }
   return [['name', book.has(text) ? book.short(text) : text]];
+}
+
+/** The text of a template, or `null` when this viewer does not know its name (a newer node). */
+export function template(name: string, lang: Lang): string | null {
+  const pick = (pair: [string, string]) => pair[lang === 'ja' ? 1 : 0];
+  const whole = own[name] ?? asked[name];
+  if (whole) return pick(whole);
+  const dot = name.lastIndexOf('.');
+  const [head, tail] = [name.slice(0, Math.max(0, dot)), name.slice(dot)];
+  if (asked[head] && tails[tail]) return pick(asked[head]) + pick(tails[tail]);
+  if (nouns[head] && words[tail]) return pick(nouns[head]).replace('\0', pick(words[tail]));
+  return null;
 }
 
 /** Fills a template: `{slot}` takes the slot's value. A slot without a value stays visible as `?`. */
@@ -51,8 +63,8 @@ export function dissect(sentence: string, slots: readonly (readonly [string, str
 }
 
 export function sentence(row: Pick<Row, 'sentence' | 'template' | 'slots'>, lang: Lang, book: HostBook): Part[] {
-  const template = TEMPLATES[row.template]?.[lang];
-  return template === undefined ? dissect(row.sentence, row.slots, book) : fill(template, row.slots, book);
+  const text = template(row.template, lang);
+  return text === null ? dissect(row.sentence, row.slots, book) : fill(text, row.slots, book);
 }
 
 export const plain = (parts: readonly Part[]): string => parts.map(([, text]) => text).join('');

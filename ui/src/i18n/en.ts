@@ -151,6 +151,8 @@ export const en = {
     other: 'other',
     unknown: 'unknown',
   } as Record<string, string>,
+  keyAnswers: (status: string) => `key answers ${status}`,
+  /** Reasons come in English; other languages translate them. */
   reasons: {} as Record<string, string>,
   verdicts: { valid: 'valid', invalid: 'invalid', 'key-not-seen': 'key not seen', 'not-checkable': 'not checkable', unsigned: 'unsigned' },
   mismatch: 'valid, but the body was altered',

@@ -38,7 +38,7 @@ export function Unit({ of: [n, unit] }: { of: [string, string] }): JSX.Element {
 }
 
 export const kindWord = (row: Row, words: Words): string => (isDelivery(row) && row.activity ? row.activity : (words.kinds[row.kind] ?? row.kind));
-export const reasonWord = (reason: string, words: Words): string => words.reasons[reason] ?? reason;
+export const reasonWord = (reason: string, words: Words): string => words.reasons[reason] ?? reason.replace(/^key answers (\d+)$/, (_, status: string) => words.keyAnswers(status));
 
 /** One row in one breath, for screen readers. */
 export function spoken(row: Row): string {
