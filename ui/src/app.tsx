@@ -38,7 +38,7 @@ export function App(): JSX.Element {
     );
   const page = place.value.page;
   return (
-    <div class={`app ${page} ${place.value.sel && page === 'list' ? 'open' : ''}`}>
+    <div class={`app at-${page}`}>
       <TopBar />
       <Banners />
       {page === 'list' ? (

@@ -211,6 +211,7 @@ export function focusRow(id: string, show = true): void {
 
 export function openDetail(id: string): void {
   active.value = id;
+  reveal.value = { id, where: 'near' };
   if (place.peek().sel !== id) go({ sel: id });
 }
 export const closeDetail = () => go({ sel: '', at: place.peek().at }, 'push');

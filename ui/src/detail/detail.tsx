@@ -8,7 +8,7 @@ import type { BodyText, Detail, Exchange, Header, Message, Row, SignatureVerdict
 import { clockText, duration, grouped, keepEnd, microsBetween, size } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
-import { around, book, closeDetail, copy, detail, detailError, focusRow, go, hrefOf, lang, leavePage, local, move, narrow, notice, openId, openPage, openRow, permalink, place, t } from '../state';
+import { around, book, closeDetail, copy, detail, detailError, go, hrefOf, lang, leavePage, local, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t } from '../state';
 import { PANELS, type Panel } from '../url';
 import { isDelivery, statusClass } from '../list/window';
 import { kindWord, reasonWord, Sentence, Time } from '../list/row';
@@ -339,7 +339,7 @@ function Around({ row }: { row: Row }): JSX.Element | null {
   const w = t.value;
   const rows = around.value;
   if (!rows || rows.length < 2) return null;
-  const go_ = (id: string) => (place.peek().page === 'exchange' ? openPage(id) : (focusRow(id), go({ sel: id })));
+  const openOther = (id: string) => (place.peek().page === 'exchange' ? openPage(id) : openDetail(id));
   return (
     <PanelBox id="around" title={w.around}>
       <ol class="around">
@@ -354,7 +354,7 @@ function Around({ row }: { row: Row }): JSX.Element | null {
                 onClick={(event) => {
                   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
                   event.preventDefault();
-                  if (!mine) go_(other.id);
+                  if (!mine) openOther(other.id);
                 }}
               >
                 <span class="delta">{mine ? w.this : `${us < 0 ? '−' : '+'}${duration(Math.abs(us)).join(' ')}`}</span>
@@ -613,11 +613,15 @@ const TROUBLE_FIRST = (row: Row) => isDelivery(row) && (row.signature === 'inval
 export function showPanel(panel: Panel): void {
   if (place.peek().page === 'exchange') go({ panel }, 'replace');
   tab.value = panel;
-  requestAnimationFrame(() => {
+  // The panel may still be loading.
+  const end = performance.now() + 2000;
+  const show = () => {
     const title = document.getElementById(`title-${panel}`);
-    title?.scrollIntoView({ block: 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
-    title?.focus({ preventScroll: true });
-  });
+    if (!title) return void (performance.now() < end && requestAnimationFrame(show));
+    title.scrollIntoView({ block: 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
+    title.focus({ preventScroll: true });
+  };
+  requestAnimationFrame(show);
 }
 
 import { signal } from '@preact/signals';

@@ -138,7 +138,7 @@ export function Filter(): JSX.Element {
   if (place.value.to) timeChips.push([w.stripTo, 'to', place.value.to]);
 
   return (
-    <div class="filterrow">
+    <section class="filterrow" role="search" aria-label={w.filter}>
       <div class={`filterbox ${error ? 'bad' : ''}`} onClick={(event) => event.target === event.currentTarget && focusFilter()}>
         <Icon name="filter" />
         <span class={`chip view ${place.value.v === 'all' ? 'off' : ''}`}>
@@ -279,7 +279,7 @@ export function Filter(): JSX.Element {
           {error.help && ` ${error.help}`} <span class="dim">{w.keepsLast}</span>
         </p>
       )}
-    </div>
+    </section>
   );
 }
 

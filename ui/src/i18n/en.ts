@@ -27,7 +27,7 @@ export const en = {
   pause: 'Pause this page; the capture goes on (Space)',
   resume: 'Resume (Space)',
   find: 'Find anything',
-  language: 'Language: English. Switch to Japanese',
+  language: 'EN: language. Switch to Japanese',
   themeTo: { dark: 'Switch to dark', light: 'Switch to light' },
   skipToList: 'Skip to the list',
   time: 'Time',

@@ -25,7 +25,7 @@ export const ja: Words = {
   pause: 'この画面を一時停止（記録は続きます）（Space）',
   resume: '再開（Space）',
   find: '検索',
-  language: '言語：日本語。英語に切り替え',
+  language: '日本語：言語。英語に切り替え（English）',
   themeTo: { dark: '暗い配色にする', light: '明るい配色にする' },
   skipToList: '一覧へ移動',
   time: '時刻',

@@ -57,7 +57,8 @@ function Heads({ full }: { full: boolean }): JSX.Element {
 export function List(): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const anchor = useRef<{ id: string; dy: number } | null>(null);
-  const own = useRef(false);
+  /** Where the page itself scrolled to last: a scroll event from there is not the reader's. */
+  const own = useRef(-1);
   const atTimer = useRef(0);
 
   const remember = () => {
@@ -96,8 +97,7 @@ export function List(): JSX.Element {
     measure();
     remember();
     const end = el.scrollTop + el.clientHeight >= el.scrollHeight - 4 && !feed.moreAfter.peek();
-    if (own.current) own.current = false;
-    else if (end !== following.peek() && feed.ready.peek()) following.value = end;
+    if (Math.abs(el.scrollTop - own.current) >= 1 && end !== following.peek() && feed.ready.peek()) following.value = end;
     clearTimeout(atTimer.current);
     atTimer.current = window.setTimeout(() => {
       const id = following.peek() ? '' : (anchor.current?.id ?? '');
@@ -108,8 +108,8 @@ export function List(): JSX.Element {
   const scrollTo = (top: number) => {
     const el = box.current;
     if (!el || Math.abs(el.scrollTop - top) < 1) return;
-    own.current = true;
     el.scrollTop = top;
+    own.current = el.scrollTop;
   };
 
   // Rows changed: stay where the reader is, or at the end.
