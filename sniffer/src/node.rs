@@ -150,7 +150,8 @@ fn weight(told: &Told) -> usize {
     let body = |m: &sniffer::http::Message| m.body.bytes.len() + 512;
     let request = told.exchange.request.as_ref().map_or(0, |r| body(&r.message));
     let response = told.exchange.response.as_ref().map_or(0, |r| body(&r.message));
-    let websocket = told.exchange.websocket.as_ref().map_or(0, |w| w.messages.iter().map(|m| m.bytes.len() + 64).sum());
+    let websocket =
+        told.exchange.websocket.as_ref().map_or(0, |w| w.messages.iter().map(|m| m.bytes.len() + 64).sum());
     1_024 + request + response + websocket
 }
 

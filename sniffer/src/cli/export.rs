@@ -6,4 +6,6 @@ pub(super) struct Arguments {
     #[arg(long)]
     store: Option<std::path::PathBuf>,
 }
-pub(super) fn run(_: Arguments) -> Result<ExitCode> { bail!("later") }
+pub(super) fn run(_: Arguments) -> Result<ExitCode> {
+    bail!("later")
+}

@@ -44,7 +44,10 @@ struct Selection {
 impl Selection {
     fn filter(&self) -> Result<Option<Filter>> {
         let Some(text) = &self.filter else { return Ok(None) };
-        Ok(Some(Filter::parse(text).map_err(|error| Usage(format!("--filter: {error}\n\n{}", point(text, &error))))?))
+        Ok(Some(
+            Filter::parse(text)
+                .map_err(|error| Usage(format!("--filter: {error}\n\n{}", point(text, &error))))?,
+        ))
     }
 }
 
@@ -127,7 +130,8 @@ fn state_folder() -> Result<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     let folder = state.context("neither XDG_STATE_HOME nor HOME is set: give --store DB")?.join("fedisniff");
-    std::fs::create_dir_all(&folder).with_context(|| format!("make the state folder {}", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("make the state folder {}", folder.display()))?;
     Ok(folder)
 }
 

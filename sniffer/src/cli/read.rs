@@ -73,7 +73,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let stdin = arguments.file == Path::new("-");
     let source = if stdin {
         if io::stdin().is_terminal() {
-            return Err(Usage("standard input is a terminal: pipe a capture into `fedisniff read -`".into()).into());
+            return Err(
+                Usage("standard input is a terminal: pipe a capture into `fedisniff read -`".into()).into()
+            );
         }
         Source::from_reader("standard input", StoppableInput::stdin(stop.clone()), None)
     } else {
@@ -111,7 +113,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         progress: Progress::new(),
     };
     let damaged = reading.all(source);
-    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } = reading;
+    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
+        reading;
     progress.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -289,7 +292,12 @@ impl Printer {
         } else {
             How::Text(text::Lines::new(colour, japanese(arguments)))
         };
-        Self { out: BufWriter::with_capacity(64 << 10, io::stdout()), how, flush_each: terminal || stdin, failure: None }
+        Self {
+            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+            how,
+            flush_each: terminal || stdin,
+            failure: None,
+        }
     }
 
     fn print(&mut self, told: &Told) {
@@ -298,10 +306,14 @@ impl Printer {
         }
         let written = match &mut self.how {
             How::Not => return,
-            How::Json => serde_json::to_writer(&mut self.out, &ExchangeView::new(None, &told.exchange, &told.reading))
-                .map_err(io::Error::from)
-                .and_then(|()| self.out.write_all(b"\n")),
-            How::Text(lines) => writeln!(self.out, "{}", lines.line(&Row::new(&told.exchange, &told.reading))),
+            How::Json => {
+                serde_json::to_writer(&mut self.out, &ExchangeView::new(None, &told.exchange, &told.reading))
+                    .map_err(io::Error::from)
+                    .and_then(|()| self.out.write_all(b"\n"))
+            }
+            How::Text(lines) => {
+                writeln!(self.out, "{}", lines.line(&Row::new(&told.exchange, &told.reading)))
+            }
         };
         let written = written.and_then(|()| if self.flush_each { self.out.flush() } else { Ok(()) });
         self.failure = written.err();
@@ -326,7 +338,9 @@ impl Printer {
 
 fn japanese(arguments: &Arguments) -> bool {
     let from_environment = || {
-        ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+        ["LC_ALL", "LC_MESSAGES", "LANG"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
     };
     match &arguments.lang {
         Some(lang) => lang == "ja",
@@ -390,7 +404,11 @@ fn summary(
         if exchanges == 1 { "" } else { "s" },
         counters.flow.frames,
         counters.flow.flows,
-        if arguments.selection.filter.is_some() { format!("; {matched} match the filter") } else { String::new() },
+        if arguments.selection.filter.is_some() {
+            format!("; {matched} match the filter")
+        } else {
+            String::new()
+        },
     )];
     if counters.http.unanswered + counters.http.lone_responses > 0 {
         lines.push(format!(
@@ -411,7 +429,10 @@ fn summary(
         .other_flows
         .iter()
         .map(|(what, n)| {
-            let name = serde_json::to_value(what).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+            let name = serde_json::to_value(what)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default();
             format!("{n} {name}")
         })
         .collect();

@@ -85,8 +85,12 @@ impl Lines {
 
     /// The first label of a host, as long as only one host has it; addresses stay whole.
     fn shorten(&mut self, host: &str) -> String {
-        let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |p| p.0);
-        let Some((label, _)) = bare.split_once('.').filter(|_| bare.parse::<std::net::IpAddr>().is_err()) else {
+        let bare = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host, |p| p.0);
+        let Some((label, _)) = bare.split_once('.').filter(|_| bare.parse::<std::net::IpAddr>().is_err())
+        else {
             return clean(host);
         };
         // What has been printed cannot be changed: later lines write both hosts in full.
@@ -121,7 +125,10 @@ fn marks(row: &Row) -> Vec<(String, &'static str)> {
         marks.push((format!("{} gap{}", row.gaps, if row.gaps == 1 { "" } else { "s" }), YELLOW));
     }
     if row.lint_errors > 0 {
-        marks.push((format!("{} lint error{}", row.lint_errors, if row.lint_errors == 1 { "" } else { "s" }), RED));
+        marks.push((
+            format!("{} lint error{}", row.lint_errors, if row.lint_errors == 1 { "" } else { "s" }),
+            RED,
+        ));
     }
     if row.websocket {
         marks.push(("websocket".to_owned(), ""));
@@ -181,7 +188,8 @@ mod tests {
 
     #[test]
     fn durations_keep_three_figures_and_a_unit() {
-        let cases = [(0, "0 µs"), (999, "999 µs"), (13_600, "13.6 ms"), (387_000, "387 ms"), (2_000_000, "2.0 s")];
+        let cases =
+            [(0, "0 µs"), (999, "999 µs"), (13_600, "13.6 ms"), (387_000, "387 ms"), (2_000_000, "2.0 s")];
         for (micros, want) in cases {
             assert_eq!(duration(micros), want);
         }
