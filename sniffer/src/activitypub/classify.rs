@@ -159,6 +159,9 @@ fn fetch(e: &Evidence<'_>, path: &str) -> Option<Kind> {
     if api && !e.answer.media.has(Media::AS) {
         return None;
     }
+    if e.answer.media.has(Media::MEDIA) {
+        return None;
+    }
     // An answer that was understood tells for certain; what is not Activity Streams has no type.
     if let Some(answered) = e.answered
         && (e.asish() || answered.as2_context)
@@ -244,6 +247,9 @@ fn rest(e: &Evidence<'_>, path: &str) -> Kind {
             return Kind::Page;
         }
     }
+    if e.head.has_bearer() {
+        return Kind::ClientApi;
+    }
     if is_interface(path) || path.starts_with("/@") || e.is_client() {
         return Kind::Page;
     }
@@ -276,7 +282,7 @@ fn is_interface(path: &str) -> bool {
         path,
         &[
             "/auth", "/settings", "/admin", "/login", "/logout", "/about", "/explore", "/web", "/home", "/tags", "/share",
-            "/authorize_interaction", "/relationships", "/filters", "/invites", "/user", "/signup", "/search",
+            "/authorize_interaction", "/relationships", "/filters", "/invites", "/signup", "/search",
         ],
     )
 }
@@ -292,7 +298,8 @@ fn is_asset(path: &str) -> bool {
 /// Whether the *federation* view shows it: servers among themselves.
 pub(super) fn federation(kind: Kind, e: &Evidence<'_>) -> bool {
     match kind {
-        Kind::ClientApi | Kind::Streaming | Kind::Page | Kind::Asset | Kind::Probe | Kind::OutboxPost => false,
+        Kind::Page => e.is_server(),
+        Kind::ClientApi | Kind::Streaming | Kind::Asset | Kind::Probe | Kind::OutboxPost => false,
         Kind::InboxDelivery | Kind::FollowersSynchronization | Kind::Unknown => true,
         _ if e.head.signed() => true,
         _ => !e.is_client(),

@@ -284,6 +284,7 @@ fn answer(said: &Said<'_>, accepted: bool, learnt: &mut Learnt) -> Sentence {
             said.say("relay.accept", &[("follower", &other)])
         }
         "Follow" => said.say(format!("follow.{verb}"), &[("follower", &other)]),
+        "QuoteRequest" => said.say(format!("{verb}.quote"), &[("author", &other)]),
         r#type => said.say(format!("{verb}.type"), &[("type", r#type), ("author", &other)]),
     }
 }
@@ -299,13 +300,15 @@ fn create(said: &Said<'_>, learnt: &mut Learnt) -> Sentence {
     let r#type = object.type_in(known_type).unwrap_or_default();
     let parent = object.in_reply_to.id().map(|id| Thing { known: names::known(id, learnt), page: names::thing(id) });
     // A vote is a Note with the option as its name and no content (§2.2).
-    if r#type == "Note" && object.name.is_some() && object.content.is_none() {
-        if let Some(parent) = &parent {
-            return match &parent.known.author {
-                Some(author) => said.say("create.vote", &[("author", author)]),
-                None => said.say("create.vote.unknown", &[("object", &parent.page)]),
-            };
-        }
+    if r#type == "Note"
+        && object.name.is_some()
+        && object.content.is_none()
+        && let Some(parent) = &parent
+    {
+        return match &parent.known.author {
+            Some(author) => said.say("create.vote", &[("author", author)]),
+            None => said.say("create.vote.unknown", &[("object", &parent.page)]),
+        };
     }
     if r#type == "ChatMessage" {
         return said.say("create.chat", &[recipient]);

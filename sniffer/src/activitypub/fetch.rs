@@ -3,7 +3,7 @@
 use super::client;
 use super::document::Node;
 use super::head::{Media, query_value};
-use super::learn::{Learnt, Role};
+use super::learn::{Learnt, Role, Url};
 use super::names;
 use super::place::{Shape, Whose};
 use super::sentence::{Noun, Outcome, shown};
@@ -41,12 +41,13 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
         },
         Kind::ClientApi if method == "OPTIONS" => scene.ask("preflight", &[("path", &path)]),
         Kind::ClientApi => client::sentence(scene, method, &path),
-        Kind::Page if scene.head.is_get() => scene.ask("page", &[("path", &path)]),
         Kind::Page if method == "OPTIONS" => scene.ask("preflight", &[("path", &path)]),
-        Kind::Page => scene.ask("page.form", &[("path", &path)]),
+        Kind::Page if scene.browser && scene.head.is_get() => scene.ask("page", &[("path", &path)]),
+        Kind::Page if scene.browser => scene.ask("page.form", &[("path", &path)]),
+        Kind::Page if scene.head.is_get() => scene.ask("page.read", &[("path", &path)]),
         Kind::Asset if scene.browser => scene.ask("asset", &[("path", &path)]),
         Kind::Asset => scene.ask("client.other", &[("method", method), ("path", &path)]),
-        Kind::Unknown | Kind::InboxDelivery | Kind::OutboxPost | Kind::Other => match (scene.head.method, scene.head.path) {
+        Kind::Unknown | Kind::InboxDelivery | Kind::OutboxPost | Kind::Other | Kind::Page => match (scene.head.method, scene.head.path) {
             (None, None) => Sentence::new("request.unknown", &[("from", scene.from), ("to", scene.to)]),
             (Some(method), None) => {
                 let slots = [("from", scene.from), ("method", method), ("to", scene.to)];
@@ -93,7 +94,11 @@ fn key(scene: &Scene<'_>, learnt: &mut Learnt) -> Sentence {
         Some(owner) => Some(names::actor(&owner, learnt)),
         None => names::owner(scene.host(), &scene.guess, learnt),
     };
-    let is_actor = scene.answered.map_or(scene.guess.shape == Shape::Actor, Node::is_actor);
+    // The page of the key may be the actor itself, or a page of its own.
+    let is_actor = match scene.answered.and_then(|node| node.id.as_deref()).and_then(Url::parse) {
+        Some(id) => id.key() == scene.key,
+        None => scene.guess.shape == Shape::Actor,
+    };
     match name {
         Some(name) if is_actor => scene.ask("key.actor", &[("actor", &name)]),
         Some(name) => scene.ask("key", &[("actor", &name)]),

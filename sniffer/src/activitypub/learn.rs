@@ -53,6 +53,12 @@ impl Weight for SocketAddr {
     }
 }
 
+impl Weight for u16 {
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
 impl Weight for () {
     fn weight(&self) -> usize {
         0
@@ -127,8 +133,6 @@ impl Weight for Place {
 pub(super) struct KeyPage {
     /// The actor it belongs to, if a document said so.
     pub(super) owner: Option<Box<str>>,
-    /// The status of the last answer to a fetch of it, if that was no success.
-    pub(super) failed: Option<u16>,
 }
 
 impl Weight for KeyPage {
@@ -181,6 +185,8 @@ impl Weight for Behind {
 pub(super) struct Learnt {
     pub(super) places: Memory<Box<str>, Place>,
     pub(super) keys: Memory<Box<str>, KeyPage>,
+    /// The status of the last answer to a fetch of a page, where that was no success; 0 after a success.
+    pub(super) failed: Memory<Box<str>, u16>,
     /// `name@host` of an actor's URL.
     pub(super) names: Memory<Box<str>, Box<str>>,
     pub(super) things: Memory<Box<str>, Thing>,
@@ -254,7 +260,7 @@ impl Learnt {
             }
             return;
         }
-        self.keys.insert(key.into(), KeyPage { owner: owner.map(Into::into), failed: None });
+        self.keys.insert(key.into(), KeyPage { owner: owner.map(Into::into) });
     }
 
     /// Learns an object or activity; only if it is of the host of who made it.
@@ -283,6 +289,21 @@ impl Learnt {
             }
             None => self.things.insert(key.into(), thing),
         }
+    }
+
+    /// Learns how a fetch of a page ended.
+    pub(super) fn fetched(&mut self, key: &str, status: u16) {
+        let failed = if status >= 400 { status } else { 0 };
+        match self.failed.get(key) {
+            Some(known) => *known = failed,
+            None if failed != 0 && key.len() <= LONGEST => self.failed.insert(key.into(), failed),
+            None => {}
+        }
+    }
+
+    /// The status of the last answer to a fetch of a page, where that was no success.
+    pub(super) fn failure(&mut self, key: &str) -> Option<u16> {
+        self.failed.get(key).copied().filter(|status| *status != 0)
     }
 
     /// What is known of an object or activity.

@@ -20,11 +20,15 @@ mod document;
 mod fetch;
 mod head;
 mod learn;
+mod lints;
 mod names;
 mod origin;
 mod place;
+mod reason;
 mod sentence;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 pub use sentence::{Language, TEMPLATES};
 
@@ -396,7 +400,7 @@ impl Reader {
         let status = response.and_then(|r| r.status);
         let answer = response.map(|r| Answer::new(&r.message.headers)).unwrap_or_default();
 
-        let (signature, _form) = signature::read(&head);
+        let (signature, form) = signature::read(&head);
         let digest = digest::check(&head, &request.message.body);
         let origin = origin::find(&head, &signature, exchange.ends.client, learnt);
         let agent = head.user_agent.map(origin::agent).unwrap_or_default();
@@ -471,6 +475,29 @@ impl Reader {
             Kind::OutboxPost => delivery::outbox(&scene, learnt),
             _ => fetch::sentence(kind, &scene, learnt),
         };
+        let lints = lints::check(&lints::Case {
+            kind,
+            scene: &scene,
+            status,
+            headers: &request.message.headers,
+            body: &request.message.body,
+            signature: &signature,
+            form,
+            digest,
+        });
+        let reason = reason::find(
+            &reason::Case {
+                kind,
+                scene: &scene,
+                status,
+                signature: &signature,
+                form,
+                digest: digest.digest,
+                lints: &lints,
+                answer: response.map(|r| &r.message.body),
+            },
+            learnt,
+        );
         Reading {
             kind,
             sentence,
@@ -478,8 +505,8 @@ impl Reader {
             signature,
             digest: digest.digest,
             origin: Some(origin),
-            lints: Vec::new(),
-            reason: None,
+            lints,
+            reason,
             federation,
         }
     }
@@ -521,11 +548,10 @@ fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status: Option<u1
     if let Some(key_id) = signature.key_id.as_deref() {
         learnt.key_page(key_id, None);
     }
-    if kind == Kind::Key
+    if matches!(kind, Kind::Key | Kind::Actor | Kind::Object)
         && let Some(status) = status
-        && let Some(page) = learnt.keys.get(&*scene.key)
     {
-        page.failed = (status >= 400).then_some(status);
+        learnt.fetched(&scene.key, status);
     }
     if let Some(node) = scene.answered {
         match kind {

@@ -231,7 +231,7 @@ macro_rules! templates {
                 (concat!($noun, ".sound"), concat!($en1, "a sound", $en2), concat!($ja1, "音声", $ja2)),
                 (concat!($noun, ".event"), concat!($en1, "an event", $en2), concat!($ja1, "イベント", $ja2)),
                 (concat!($noun, ".post"), concat!($en1, "a post", $en2), concat!($ja1, "投稿", $ja2)),
-                (concat!($noun, ".type"), concat!($en1, "an object of type {type}", $en2), concat!($ja1, "{type} オブジェクト", $ja2)),
+                (concat!($noun, ".type"), concat!($en1, "an object of type {type}", $en2), concat!($ja1, " {type} オブジェクト", $ja2)),
             )*
         ];
     };
@@ -266,6 +266,8 @@ templates! {
         ("accept.type", "{actor} accepts the {type} by {author}", "{actor} が {author} の {type} を承認"),
         ("accept.object", "{actor} accepts {object}", "{actor} が {object} を承認"),
         ("accept.unknown", "{actor} accepts something of {recipient}", "{actor} が {recipient} の何かを承認"),
+        ("accept.quote", "{actor} lets {author} quote a post", "{actor} が {author} に投稿の引用を許可"),
+        ("reject.quote", "{actor} does not let {author} quote a post", "{actor} が {author} の投稿の引用を拒否"),
         ("reject.type", "{actor} rejects the {type} by {author}", "{actor} が {author} の {type} を拒否"),
         ("reject.object", "{actor} rejects {object}", "{actor} が {object} を拒否"),
         ("reject.unknown", "{actor} rejects something of {recipient}", "{actor} が {recipient} の何かを拒否"),
@@ -373,6 +375,7 @@ templates! {
         ("probe", "{from} checks whether {to} is well", "{from} が {to} の稼働を確認"),
         ("metrics", "{from} reads the metrics of {to}", "{from} が {to} のメトリクスを取得"),
         ("page", "a browser opens {path} on {to}", "ブラウザーが {to} の {path} を表示"),
+        ("page.read", "{from} reads the page {path} of {to}", "{from} が {to} のページ {path} を取得"),
         ("page.form", "a browser sends a form to {path} on {to}", "ブラウザーが {to} の {path} にフォームを送信"),
         ("asset", "a browser loads {path} from {to}", "ブラウザーが {to} から {path} を読み込み"),
         ("streaming", "a client listens to {stream} on {to}", "クライアントが {to} の {stream} を購読"),
