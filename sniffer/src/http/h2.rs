@@ -3,6 +3,8 @@
 //! has a past that nobody saw: what is unknown then is `None`. After a hole it hunts for a believable frame header at a
 //! segment's first byte. It never guesses a field, and never joins what a hole tore.
 
+#![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
+
 mod frame;
 mod stream;
 
@@ -963,7 +965,7 @@ impl H2 {
     /// Makes sure that the stream of a header block is there; false where it must not be.
     fn ready(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: &Fields) -> bool {
         let opens = now.direction == Direction::ToServer;
-        if number == 0 || (opens && number % 2 == 0) {
+        if number == 0 || (opens && number.is_multiple_of(2)) {
             return false;
         }
         let new = opens && number > self.highest;
@@ -993,7 +995,7 @@ impl H2 {
 
     /// Whether a stream is the client's, and all that it opened from there on were seen.
     fn was_seen(&self, number: u32) -> bool {
-        number % 2 == 1 && (self.known_from..=self.highest).contains(&number)
+        !number.is_multiple_of(2) && (self.known_from..=self.highest).contains(&number)
     }
 
     fn open(&mut self, now: &mut Now<'_>, number: u32, begin: Begin) {
@@ -1009,7 +1011,7 @@ impl H2 {
 
     /// The server announces a request that it answers unasked (§8.4).
     fn promise(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: Fields) {
-        if number == 0 || number % 2 != 0 || self.streams.contains_key(&number) {
+        if number == 0 || !number.is_multiple_of(2) || self.streams.contains_key(&number) {
             return self.odd("a PUSH_PROMISE for a stream that cannot be promised");
         }
         self.open(now, number, begin);
@@ -1089,7 +1091,7 @@ impl H2 {
         }
         let above = self.streams.split_off(&last.saturating_add(1));
         for (number, mut stream) in above {
-            if number % 2 == 0 || stream.response.is_some() {
+            if number.is_multiple_of(2) || stream.response.is_some() {
                 self.streams.insert(number, stream);
                 continue;
             }
