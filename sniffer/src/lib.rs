@@ -38,6 +38,7 @@ pure! {
     http;
     activitypub;
     view;
+    redact;
     filter;
     pipeline;
 }

@@ -3,6 +3,35 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::{Exchange, Request};
+use classify::Evidence;
+use document::Node;
+use head::{Answer, Head, Media, whole};
+use learn::{Learnt, Role, Url};
+use place::Guess;
+use sentence::Outcome;
+
+mod activity;
+mod classify;
+mod client;
+mod delivery;
+mod digest;
+mod document;
+mod fetch;
+mod head;
+mod learn;
+mod lints;
+mod names;
+mod origin;
+mod place;
+mod reason;
+mod sentence;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+pub use sentence::{Language, TEMPLATES};
+
 // The kinds of `facts/activitypub-wire.md` §1.2.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $id:literal,)*) => {
@@ -259,17 +288,63 @@ pub struct Lint {
     pub detail: Box<str>,
 }
 
-impl Sentence {
-    /// The sentence in English.
-    pub fn render(&self) -> String {
-        self.template.to_string()
-    }
-}
-
 /// Reads exchanges, in order of their completion, and remembers what helps with later ones (keys, actors, inboxes,
 /// who sits behind which address), within bounds.
 #[derive(Debug, Default)]
-pub struct Reader {}
+pub struct Reader {
+    learnt: Learnt,
+}
+
+/// One exchange with everything that the sentences need.
+struct Scene<'a> {
+    exchange: &'a Exchange,
+    head: &'a Head<'a>,
+    answer: &'a Answer<'a>,
+    /// Who asked, as written in sentences: host, else address.
+    from: &'a str,
+    /// Who was asked.
+    to: &'a str,
+    guess: Guess<'a>,
+    /// The target's page with and without the query, as [`learn::key`] makes it.
+    key: String,
+    base_key: String,
+    sent: Option<&'a Node<'a>>,
+    answered: Option<&'a Node<'a>>,
+    /// It was a browser that asked.
+    browser: bool,
+}
+
+impl Scene<'_> {
+    /// The host that was asked, or nothing.
+    fn host(&self) -> &str {
+        self.head.host.unwrap_or(self.to)
+    }
+
+    /// The target as a URL. The scheme is https: what comes in the clear was decrypted by the proxy.
+    fn url(&self) -> String {
+        let query = self.head.query.map(|q| format!("?{q}")).unwrap_or_default();
+        format!("https://{}{}{query}", self.host(), self.head.path.unwrap_or_default())
+    }
+
+    /// The target as written in sentences.
+    fn page(&self) -> String {
+        names::thing(&self.url())
+    }
+
+    /// A sentence about asking, with how it ended.
+    fn ask(&self, template: &str, slots: &[(&str, &str)]) -> Sentence {
+        let outcome = fetch::outcome(self.exchange);
+        let status = self.exchange.response.as_ref().and_then(|r| r.status).map(|s| s.to_string());
+        let mut all: Vec<(&str, &str)> = vec![("from", self.from), ("to", self.to)];
+        all.extend_from_slice(slots);
+        if outcome != Outcome::Fine
+            && let Some(status) = &status
+        {
+            all.push(("status", status));
+        }
+        Sentence::new(outcome.template(template), &all)
+    }
+}
 
 impl Reader {
     /// With nothing learnt.
@@ -278,8 +353,298 @@ impl Reader {
     }
 
     /// What this exchange meant. Learns from it.
-    pub fn read(&mut self, _exchange: &crate::http::Exchange) -> Reading {
-        Reading::unknown()
+    pub fn read(&mut self, exchange: &Exchange) -> Reading {
+        match &exchange.request {
+            Some(request) => self.asked(exchange, request),
+            None => self.lone(exchange),
+        }
+    }
+
+    /// A response whose request was not seen: what it holds is said, what it answers is not guessed.
+    fn lone(&mut self, exchange: &Exchange) -> Reading {
+        let mut reading = Reading::unknown();
+        let Some(response) = &exchange.response else { return reading };
+        let learnt = &mut self.learnt;
+        let to = learnt
+            .host_served(exchange.ends.server)
+            .map_or_else(|| exchange.ends.server.to_string(), String::from);
+        let answer = Answer::new(&response.message.headers);
+        let body = whole(&response.message.body).filter(|_| answer.media.has(Media::ASISH));
+        let node = body.and_then(Node::parse);
+        reading.sentence = match (node.as_ref(), response.status) {
+            (Some(node), _) if node.is_actor() && node.id.is_some() => {
+                let name = names::actor(node.id.as_deref().unwrap_or_default(), learnt);
+                Sentence::new("response.lone.actor", &[("to", &to), ("actor", &name)])
+            }
+            (Some(node), _) if node.is_collection() => {
+                let object = node.id.as_deref().map_or_else(|| "?".to_owned(), names::thing);
+                Sentence::new("response.lone.collection", &[("to", &to), ("object", &object)])
+            }
+            (Some(node), _) if !node.types.is_empty() => {
+                let r#type = node.type_in(activity::known_type).unwrap_or_default();
+                Sentence::new("response.lone.object", &[("to", &to), ("type", r#type)])
+            }
+            (_, Some(status)) => {
+                Sentence::new("response.lone", &[("to", &to), ("status", &status.to_string())])
+            }
+            (_, None) => Sentence::new("response.lone.unknown", &[("to", &to)]),
+        };
+        reading.signature.explanation = Some("the request was not seen".into());
+        reading
+    }
+
+    fn asked(&mut self, exchange: &Exchange, request: &Request) -> Reading {
+        let learnt = &mut self.learnt;
+        let head = Head::new(request);
+        let response = exchange.response.as_ref();
+        let status = response.and_then(|r| r.status);
+        let answer = response.map(|r| Answer::new(&r.message.headers)).unwrap_or_default();
+
+        let (signature, form) = signature::read(&head);
+        let digest = digest::check(&head, &request.message.body);
+        let origin = origin::find(&head, &signature, exchange.ends.client, learnt);
+        let agent = head.user_agent.map(origin::agent).unwrap_or_default();
+        if let Some(host) = head.host {
+            learnt.server(exchange.ends.server, host);
+        }
+
+        let path = head.path.unwrap_or_default();
+        let guess = place::guess(path);
+        let (base_key, key) = keys(&head);
+        let role = learnt.known_place(&base_key).or_else(|| learnt.known_place(&key)).map(|(role, _)| role);
+        let is_key = learnt.keys.get(&*key).is_some();
+
+        let sent = request_body(&head, request).and_then(Node::parse);
+        let fine = status.is_some_and(|s| (200..300).contains(&s));
+        let answered = response
+            .filter(|_| fine && wants_document(&head, &answer, path))
+            .and_then(|r| whole(&r.message.body))
+            .and_then(Node::parse);
+
+        let evidence = Evidence {
+            head: &head,
+            agent: &agent,
+            answer: &answer,
+            sent: sent.as_ref(),
+            answered: answered.as_ref(),
+            guess,
+            role,
+            key: is_key,
+            server: origin.host.is_some(),
+            websocket: exchange.websocket.is_some(),
+        };
+        let kind = classify::kind(&evidence);
+        let federation = classify::federation(kind, &evidence);
+        let browser = evidence.is_client() && agent.browser;
+
+        let from = origin
+            .host
+            .as_deref()
+            .or(origin.address.as_deref())
+            .map_or_else(|| exchange.ends.client.ip().to_string(), ToOwned::to_owned);
+        let to = match head.host {
+            Some(host) => host.to_ascii_lowercase(),
+            None => learnt
+                .host_served(exchange.ends.server)
+                .map_or_else(|| exchange.ends.server.to_string(), String::from),
+        };
+        let scene = Scene {
+            exchange,
+            head: &head,
+            answer: &answer,
+            from: &from,
+            to: &to,
+            guess,
+            key,
+            base_key,
+            sent: sent.as_ref(),
+            answered: answered.as_ref(),
+            browser,
+        };
+        teach(kind, &scene, &signature, status, learnt);
+
+        let delivered = matches!(kind, Kind::InboxDelivery | Kind::OutboxPost);
+        let activity = sent
+            .as_ref()
+            .filter(|node| delivered && (node.is_activity() || node.type_in(|_| false).is_some()))
+            .map(|node| activity::read(node, learnt));
+        let sentence = match kind {
+            Kind::InboxDelivery => {
+                delivery::sentence(&scene, &request.message.body, activity.as_ref(), learnt)
+            }
+            Kind::OutboxPost => delivery::outbox(&scene, learnt),
+            _ => fetch::sentence(kind, &scene, learnt),
+        };
+        let lints = lints::check(&lints::Case {
+            kind,
+            scene: &scene,
+            status,
+            headers: &request.message.headers,
+            body: &request.message.body,
+            signature: &signature,
+            form,
+            digest,
+        });
+        let reason = reason::find(
+            &reason::Case {
+                kind,
+                scene: &scene,
+                status,
+                signature: &signature,
+                form,
+                digest: digest.digest,
+                lints: &lints,
+                answer: response.map(|r| &r.message.body),
+            },
+            learnt,
+        );
+        Reading {
+            kind,
+            sentence,
+            activity,
+            signature,
+            digest: digest.digest,
+            origin: Some(origin),
+            lints,
+            reason,
+            federation,
+        }
+    }
+}
+
+/// The target's page as keys of the memory: without and with the query.
+fn keys(head: &Head<'_>) -> (String, String) {
+    let (Some(host), Some(path)) = (head.host, head.path) else { return (String::new(), String::new()) };
+    let base = learn::key(host, path);
+    let full = match head.query {
+        Some(query) => format!("{base}?{query}"),
+        None => base.clone(),
+    };
+    (base, full)
+}
+
+/// The request's body, where it may be an activity.
+fn request_body<'a>(head: &Head<'_>, request: &'a Request) -> Option<&'a [u8]> {
+    let path = head.path.unwrap_or_default();
+    let tail = path.strip_suffix('/').unwrap_or(path);
+    let likely = head.content_type.has(Media::ASISH)
+        || ((head.is_post() || head.method.is_none())
+            && (head.path.is_none() || tail.ends_with("/inbox") || tail.ends_with("/outbox")));
+    whole(&request.message.body).filter(|_| likely)
+}
+
+/// Whether the answer may be a document that tells something.
+fn wants_document(head: &Head<'_>, answer: &Answer<'_>, path: &str) -> bool {
+    if !answer.media.has(Media::ANY_JSON) || head.method.is_some_and(|m| m != "GET") {
+        return false;
+    }
+    let api = path.starts_with("/api/") && !path.contains("nodeinfo");
+    answer.media.has(Media::ASISH) || !api && !head.has_bearer()
+}
+
+/// Learns from an exchange what may be believed: what a host says of itself when asked, and what it sends about its own
+/// actors and was believed by the receiver.
+fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status: Option<u16>, learnt: &mut Learnt) {
+    if let Some(key_id) = signature.key_id.as_deref() {
+        learnt.key_page(key_id, None);
+    }
+    if matches!(kind, Kind::Key | Kind::Actor | Kind::Object)
+        && let Some(status) = status
+    {
+        learnt.fetched(&scene.key, status);
+    }
+    if let Some(node) = scene.answered {
+        match kind {
+            Kind::WebFinger => teach_webfinger(node, learnt),
+            Kind::NodeInfoDiscovery => {
+                for link in node.links.iter().filter(|link| link.rel.contains("/ns/schema/")) {
+                    learnt.host_place(&link.href, Role::NodeInfo, scene.host());
+                }
+            }
+            Kind::NodeInfo => {
+                if let Some((name, version)) = &node.software {
+                    learnt.runs(scene.host(), &origin::titled(name, version));
+                }
+            }
+            Kind::Actor | Kind::Key | Kind::Object | Kind::Collection => teach_document(node, scene.host(), learnt),
+            _ => {}
+        }
+    }
+    let believed = status.is_some_and(|s| (200..300).contains(&s));
+    if kind == Kind::InboxDelivery
+        && believed
+        && let Some(node) = scene.sent
+        && let Some(actor) = node.actor.id().and_then(Url::parse)
+        && signature.key_id.as_deref().and_then(origin::key_host).is_some_and(|h| h.eq_ignore_ascii_case(actor.host))
+    {
+        teach_document(node, actor.host, learnt);
+        if let Some(object) = node.object.node() {
+            teach_document(object, actor.host, learnt);
+        }
+    }
+}
+
+/// Names: `acct:name@host` is the subject of whom the `self` link points to.
+fn teach_webfinger(node: &Node<'_>, learnt: &mut Learnt) {
+    let Some(account) = node.subject.as_deref().and_then(|s| s.strip_prefix("acct:")) else { return };
+    let selves = node.links.iter().filter(|link| link.rel == "self" && Media::parse(&link.r#type).has(Media::ASISH));
+    for link in selves.take(4) {
+        learnt.name(&link.href, &sentence::shown(account, 120));
+    }
+}
+
+/// An actor, a key or an object, as the host itself tells it. What is of another host is not believed.
+fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
+    let Some(id) = node.id.as_deref() else { return };
+    let Some(url) = Url::parse(id).filter(|url| url.host.eq_ignore_ascii_case(host)) else { return };
+    if node.is_actor() || node.preferred_username.is_some() {
+        if let Some(name) = node.preferred_username.as_deref().filter(|n| !n.is_empty())
+            && learnt.names.get(&*url.key()).is_none()
+        {
+            let name = if name.eq_ignore_ascii_case(url.host) {
+                sentence::shown(name, 120)
+            } else {
+                sentence::shown(&format!("{name}@{}", url.host), 120)
+            };
+            learnt.name(id, &name);
+        }
+        if node.is_actor() {
+            learnt.place(Some(id), Role::Actor, id);
+        }
+        for (place, role) in [
+            (&node.inbox, Role::Inbox),
+            (&node.shared_inbox, Role::SharedInbox),
+            (&node.outbox, Role::Outbox),
+            (&node.followers, Role::Followers),
+            (&node.following, Role::Following),
+            (&node.featured, Role::Featured),
+            (&node.featured_tags, Role::FeaturedTags),
+            (&node.liked, Role::Liked),
+        ] {
+            learnt.place(place.as_deref(), role, id);
+        }
+        if let Some(key) = node.public_key.id().and_then(|key| key.split('#').next()) {
+            let own = Url::parse(key).is_some_and(|key| key.key() != url.key());
+            if own {
+                learnt.key_page(key, Some(id));
+            }
+        }
+        return;
+    }
+    if node.is_key() {
+        learnt.key_page(id, node.owner.as_deref().filter(|o| Url::parse(o).is_some_and(|o| o.host == url.host)));
+        return;
+    }
+    let Some(r#type) = node.type_in(activity::known_type) else { return };
+    if node.is_collection() {
+        return;
+    }
+    let about = learn::About { object: node.object.id(), in_reply_to: node.in_reply_to.id() };
+    learnt.thing(id, Some(r#type), node.author(), about);
+    if let Some(author) = node.author() {
+        for (place, role) in [(&node.replies, Role::Replies), (&node.likes, Role::Likes), (&node.shares, Role::Shares)] {
+            learnt.place(place.as_deref(), role, author);
+        }
     }
 }
 

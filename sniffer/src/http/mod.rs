@@ -2,6 +2,14 @@
 //! that missed the beginning, may miss bytes, and must never invent. A request and its response are an [`Exchange`];
 //! they are never paired across a gap, and a response without a request stays alone.
 
+pub mod body;
+mod coding;
+mod h2;
+mod hpack;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -285,6 +293,17 @@ anomalies! {
     H2GoAway = "h2-goaway",
     /// A violation of WebSocket framing (RFC 6455).
     WebSocketProtocol = "websocket-protocol-error",
+    /// A content coding without its checksum or wrapper, or with bytes after its end; decoded all the same, as browsers do.
+    LooseCoding = "content-coding-loose",
+    /// The memory for unfinished bodies was spent: the body was not kept, or not decoded, to its end.
+    BodyBudget = "body-budget-spent",
+}
+
+impl Anomaly {
+    /// From its parts; the detail may be empty.
+    pub fn new(kind: AnomalyKind, detail: impl Into<Box<str>>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
 }
 
 /// What was said over a WebSocket after the switch.
@@ -309,7 +328,7 @@ pub struct WsMessage {
     pub to_server: bool,
     /// When its last frame was complete.
     pub time: Timestamp,
-    /// 1 text, 2 binary, 8 close, 9 ping, 10 pong (RFC 6455 §11.8).
+    /// 1 text, 2 binary, 8 close, 9 ping, 10 pong (RFC 6455 §11.8); 0 where the first frame was not seen.
     pub opcode: u8,
     /// Frames it came in.
     pub frames: u32,
@@ -422,6 +441,24 @@ impl ExchangeId {
     pub fn started(self) -> Timestamp {
         Timestamp((u128::from_be_bytes(self.0) >> 64) as u64)
     }
+}
+
+/// The id of an exchange that began at `offset` in that direction; `stream` is h2's, 0 for HTTP/1.
+pub(crate) fn exchange_id(ends: Ends, started: Timestamp, direction: Direction, offset: u64, stream: u32) -> ExchangeId {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    for end in [ends.client, ends.server] {
+        match end.ip() {
+            std::net::IpAddr::V4(ip) => hash.update(ip.octets()),
+            std::net::IpAddr::V6(ip) => hash.update(ip.octets()),
+        }
+        hash.update(end.port().to_be_bytes());
+    }
+    hash.update([u8::from(direction == Direction::ToServer)]);
+    hash.update(offset.to_be_bytes());
+    hash.update(stream.to_be_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    ExchangeId::new(started, digest.first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets)))
 }
 
 const BASE32_HEX: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";

@@ -1,0 +1,465 @@
+//! `fedisniff read`: a capture in, exchanges out: as lines, as JSON, into a store, into the viewer.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sniffer::capture::{Item, Source};
+use sniffer::filter::Filter;
+use sniffer::pipeline::{self, Pipeline, Told};
+use sniffer::store::{self, Store};
+use sniffer::view::{ExchangeView, Row};
+use sniffer::viewer::{SourceKind, Status};
+
+use super::{Colour, DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve, text};
+use crate::node::{Recorder, Stop, StoppableInput};
+
+/// Decode a capture: every HTTP exchange in it, and what it meant.
+///
+/// Takes pcap and pcapng, also compressed with gzip or zstd, from tcpdump, dumpcap, Wireshark and others. Prints a
+/// line per exchange as it completes, or JSON with --json.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The capture file; `-` for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Keep the exchanges in this store (made if it does not exist). With --serve and without this, a store of the
+    /// capture's own is made anew under the state folder.
+    #[arg(long, value_name = "DB")]
+    store: Option<PathBuf>,
+    /// Print one JSON object per line (schema fedisniff.exchange/1) instead of text.
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    #[command(flatten)]
+    selection: Selection,
+    /// Open the web viewer at this address and stay until Ctrl-C.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = DEFAULT_ADDRESS)]
+    serve: Option<String>,
+    #[command(flatten)]
+    face: Face,
+    /// Print no exchanges, only the summary.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Do not look into bodies: no hashes, no content decoding, no readings. For counting, as fast as can be.
+    #[arg(long)]
+    no_bodies: bool,
+    /// Octets of each decoded body to keep.
+    #[arg(long, value_name = "OCTETS", default_value_t = 8 << 20)]
+    keep_body: usize,
+    /// Octets to hold, over all connections, while segments are missing.
+    #[arg(long, value_name = "OCTETS", default_value_t = 16 << 20)]
+    reassembly_budget: usize,
+    /// When to colour.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Colour,
+    /// The language of the sentences: en or ja; by default as LC_ALL, LC_MESSAGES or LANG say.
+    #[arg(long, value_parser = ["en", "ja"])]
+    lang: Option<String>,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let filter = arguments.selection.filter()?;
+    let runtime = super::runtime()?;
+    let stop = Stop::on_signals(runtime.handle())?;
+
+    // What can fail for the user's reasons comes before the long work: the port, the file, the store.
+    let listener = arguments.serve.as_deref().map(|a| runtime.block_on(serve::bind(a))).transpose()?;
+    let stdin = arguments.file == Path::new("-");
+    let source = if stdin {
+        if io::stdin().is_terminal() {
+            return Err(
+                Usage("standard input is a terminal: pipe a capture into `fedisniff read -`".into()).into()
+            );
+        }
+        Source::from_reader("standard input", StoppableInput::stdin(stop.clone()), None)
+    } else {
+        Source::open(&arguments.file)
+    }?;
+    let store = open_store(&arguments)?;
+
+    let face = match (listener, &store) {
+        (Some(listener), Some(store)) => {
+            let name = if stdin { "standard input".into() } else { file_name(&arguments.file) };
+            let mut status = Status::new(SourceKind::File, name);
+            status.started = super::wall_clock();
+            let running = serve::start(&runtime, listener, store.clone(), &arguments.face, status, &stop)?;
+            // A pipe may go on for hours; a file is read first, so that the page has something to show.
+            if stdin {
+                running.announce(arguments.face.open);
+            }
+            Some(running)
+        }
+        _ => None,
+    };
+    let recorder = store.clone().map(|store| {
+        let publisher = face.as_ref().map(serve::Running::publisher);
+        Recorder::start(store, move |batch| {
+            if let Some(publisher) = &publisher {
+                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+            }
+        })
+    });
+
+    let mut reading = Reading {
+        pipeline: Pipeline::new(config(&arguments)),
+        filter,
+        printer: Printer::new(&arguments, stdin),
+        recorder,
+        face,
+        stop: stop.clone(),
+        frames: 0,
+        exchanges: 0,
+        matched: 0,
+        lost_frames: 0,
+        progress: Progress::new(),
+    };
+    let damaged = reading.all(source);
+    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
+        reading;
+    progress.clear();
+    printer.finish()?;
+    let stored = recorder.map(Recorder::finish).transpose();
+    let counters = pipeline.counters();
+    if let Some(face) = &face {
+        let publisher = face.publisher();
+        publisher.update(|status| {
+            status.counters = Some(Arc::new(counters.clone()));
+            status.lost_frames = lost_frames;
+        });
+        publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
+    }
+    let stored = stored.context("store the exchanges")?;
+    summary(&arguments, &counters, exchanges, matched, lost_frames, stored, store.as_ref());
+
+    let code = match (&damaged, stop.exit_code()) {
+        (_, Some(code)) => {
+            eprintln!("fedisniff: interrupted; what was read until then is told above");
+            ExitCode::from(code)
+        }
+        (Err(error), None) => {
+            eprintln!("fedisniff: {error:#}");
+            ExitCode::FAILURE
+        }
+        (Ok(()), None) => ExitCode::SUCCESS,
+    };
+    if let Some(face) = face {
+        if !stop.is_set() {
+            if !stdin {
+                face.announce(arguments.face.open);
+            }
+            // Ctrl-C is how one leaves the viewer: no failure, and not an interrupted reading.
+            runtime.block_on(stop.wait());
+        }
+        face.shut_down(&runtime)?;
+    }
+    Ok(code)
+}
+
+fn config(arguments: &Arguments) -> pipeline::Config {
+    let mut config = pipeline::Config::default();
+    config.stream.budget = arguments.reassembly_budget;
+    config.http.keep_body = arguments.keep_body;
+    if arguments.no_bodies {
+        config.readings = false;
+        config.http.keep_body = 0;
+        config.http.hash = false;
+        config.http.decode_content = false;
+    }
+    config
+}
+
+/// The store that was named; with --serve and without a name, one of the capture's own, made anew: what an older
+/// fedisniff had understood of the same capture must not stay.
+fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
+    let options = store::Options::default();
+    if let Some(path) = &arguments.store {
+        return Ok(Some(Store::open(path, options)?));
+    }
+    if arguments.serve.is_none() {
+        return Ok(None);
+    }
+    let whole = std::fs::canonicalize(&arguments.file).unwrap_or_else(|_| arguments.file.clone());
+    // Two captures of one name in two folders are two stores.
+    let folder = whole.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let stem = if arguments.file == Path::new("-") { "stdin".into() } else { file_name(&arguments.file) };
+    let path = super::state_folder()?.join(format!("{stem}-{folder:016x}.redb"));
+    if path.exists() {
+        // Opening first: a store that another process has open must not be pulled from under it.
+        drop(Store::open(&path, options)?);
+        std::fs::remove_file(&path).with_context(|| format!("replace the store {}", path.display()))?;
+    }
+    Ok(Some(Store::open(&path, options)?))
+}
+
+/// Everything that a frame may touch, on the reading thread.
+struct Reading {
+    pipeline: Pipeline,
+    filter: Option<Filter>,
+    printer: Printer,
+    recorder: Option<Recorder>,
+    face: Option<serve::Running>,
+    stop: Stop,
+    frames: u64,
+    exchanges: u64,
+    matched: u64,
+    lost_frames: u64,
+    progress: Progress,
+}
+
+impl Reading {
+    /// Reads to the end, to damage, or to a signal; whatever it was, all that came before is told.
+    fn all(&mut self, mut source: Source) -> Result<()> {
+        let mut told = Vec::new();
+        let result = loop {
+            match source.next() {
+                Ok(Some(Item::Frame(frame))) => {
+                    self.frames += 1;
+                    self.pipeline.push(&frame, &mut told);
+                }
+                Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
+                Ok(Some(Item::Loss(loss))) => {
+                    self.lost_frames += loss.frames;
+                    self.pipeline.lost(&loss);
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+            if !told.is_empty() && !self.tell(&mut told) {
+                return Ok(());
+            }
+            if self.frames.is_multiple_of(1_024) {
+                if self.stop.is_set() {
+                    break Ok(());
+                }
+                let percent = source.progress().percent();
+                self.progress.show(percent, self.frames, self.exchanges);
+                if let Some(face) = &self.face {
+                    let counters = Arc::new(self.pipeline.counters());
+                    face.publisher().update(|status| {
+                        status.source.percent = percent;
+                        status.counters = Some(counters);
+                        status.lost_frames = self.lost_frames;
+                    });
+                }
+            }
+        };
+        self.pipeline.finish(&mut told);
+        self.tell(&mut told);
+        result
+    }
+
+    /// False when there is no reason to go on: nobody reads what is printed, or the store failed.
+    fn tell(&mut self, told: &mut Vec<Told>) -> bool {
+        let mut go_on = true;
+        for one in told.drain(..) {
+            self.exchanges += 1;
+            if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+                continue;
+            }
+            self.matched += 1;
+            self.progress.clear_for(&self.printer);
+            self.printer.print(&one);
+            if let Some(recorder) = &self.recorder {
+                go_on &= recorder.push(one);
+            }
+        }
+        go_on && (self.recorder.is_some() || !self.printer.nobody_reads())
+    }
+}
+
+/// Prints exchanges; remembers that the reader of standard output went away.
+struct Printer {
+    out: BufWriter<io::Stdout>,
+    how: How,
+    /// Whoever watches a pipe or a terminal sees each exchange at once; a file is written in blocks.
+    flush_each: bool,
+    failure: Option<io::Error>,
+}
+
+enum How {
+    Not,
+    Json,
+    Text(text::Lines),
+}
+
+impl Printer {
+    fn new(arguments: &Arguments, stdin: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colour = match arguments.color {
+            Colour::Always => true,
+            Colour::Never => false,
+            // https://no-color.org: set and not empty.
+            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        };
+        let how = if arguments.quiet {
+            How::Not
+        } else if arguments.json {
+            How::Json
+        } else {
+            How::Text(text::Lines::new(colour, japanese(arguments)))
+        };
+        Self {
+            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+            how,
+            flush_each: terminal || stdin,
+            failure: None,
+        }
+    }
+
+    fn print(&mut self, told: &Told) {
+        if self.failure.is_some() {
+            return;
+        }
+        let written = match &mut self.how {
+            How::Not => return,
+            How::Json => {
+                serde_json::to_writer(&mut self.out, &ExchangeView::new(None, &told.exchange, &told.reading))
+                    .map_err(io::Error::from)
+                    .and_then(|()| self.out.write_all(b"\n"))
+            }
+            How::Text(lines) => {
+                writeln!(self.out, "{}", lines.line(&Row::new(&told.exchange, &told.reading)))
+            }
+        };
+        let written = written.and_then(|()| if self.flush_each { self.out.flush() } else { Ok(()) });
+        self.failure = written.err();
+    }
+
+    fn nobody_reads(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// A reader that left (`| head`) is not a failure; a full disk is.
+    fn finish(&mut self) -> Result<()> {
+        let result = match self.failure.take() {
+            Some(error) => Err(error),
+            None => self.out.flush(),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("write to standard output"),
+        }
+    }
+}
+
+fn japanese(arguments: &Arguments) -> bool {
+    let from_environment = || {
+        ["LC_ALL", "LC_MESSAGES", "LANG"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+    };
+    match &arguments.lang {
+        Some(lang) => lang == "ja",
+        None => from_environment().is_some_and(|lang| lang.starts_with("ja")),
+    }
+}
+
+/// How far the reading is, on standard error when that is a terminal.
+struct Progress {
+    terminal: bool,
+    shown: bool,
+    last: Instant,
+    started: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { terminal: io::stderr().is_terminal(), shown: false, last: now, started: now }
+    }
+
+    fn show(&mut self, percent: Option<u8>, frames: u64, exchanges: u64) {
+        // Short work shows nothing; what flickers past cannot be read.
+        if !self.terminal
+            || self.started.elapsed() < Duration::from_millis(500)
+            || self.last.elapsed() < Duration::from_millis(100)
+        {
+            return;
+        }
+        self.last = Instant::now();
+        self.shown = true;
+        let percent = percent.map_or_else(String::new, |p| format!("{p:>3} %  "));
+        eprint!("\r\x1b[K{percent}{frames} frames, {exchanges} exchanges");
+    }
+
+    /// Lines of exchanges and the progress line share the terminal only when both go there.
+    fn clear_for(&self, printer: &Printer) {
+        if self.shown && printer.flush_each && !matches!(printer.how, How::Not) {
+            self.clear();
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn summary(
+    arguments: &Arguments,
+    counters: &pipeline::Counters,
+    exchanges: u64,
+    matched: u64,
+    lost_frames: u64,
+    stored: Option<u64>,
+    store: Option<&Store>,
+) {
+    let mut lines = vec![format!(
+        "{exchanges} exchange{} in {} frames of {} flows{}",
+        if exchanges == 1 { "" } else { "s" },
+        counters.flow.frames,
+        counters.flow.flows,
+        if arguments.selection.filter.is_some() {
+            format!("; {matched} match the filter")
+        } else {
+            String::new()
+        },
+    )];
+    if counters.http.unanswered + counters.http.lone_responses > 0 {
+        lines.push(format!(
+            "{} without an answer, {} answers without a request",
+            counters.http.unanswered, counters.http.lone_responses
+        ));
+    }
+    if counters.stream.gaps > 0 || lost_frames > 0 {
+        lines.push(format!(
+            "lost: {} gap{} of {} octets in all; the capture itself reports {lost_frames} lost frames",
+            counters.stream.gaps,
+            if counters.stream.gaps == 1 { "" } else { "s" },
+            counters.stream.gap_bytes
+        ));
+    }
+    let others: Vec<String> = counters
+        .http
+        .other_flows
+        .iter()
+        .map(|(what, n)| {
+            let name = serde_json::to_value(what)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default();
+            format!("{n} {name}")
+        })
+        .collect();
+    if !others.is_empty() {
+        lines.push(format!("flows that are not HTTP: {}", others.join(", ")));
+    }
+    let undecoded = counters.flow.malformed + counters.flow.unknown_link;
+    if undecoded > 0 {
+        lines.push(format!("{undecoded} frames could not be decoded"));
+    }
+    if let (Some(stored), Some(store)) = (stored, store) {
+        let already = matched.saturating_sub(stored);
+        let already = if already > 0 { format!(" ({already} were there already)") } else { String::new() };
+        lines.push(format!("{stored} stored in {}{already}", store.path().display()));
+    }
+    for line in lines {
+        eprintln!("{line}");
+    }
+}

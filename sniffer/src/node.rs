@@ -1,0 +1,259 @@
+//! The wiring of the edges: who runs on which thread, what passes between them, and how all of it stops. The only
+//! place that knows everyone.
+//!
+//! ```text
+//! reading thread: Source -> Pipeline -> filter -> print     (never waits for a browser; waits for the disk, bounded)
+//!                                   \-> channel -> writing thread: Store -> viewer's events
+//! tokio: viewer, signals
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sniffer::pipeline::Told;
+use sniffer::store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Whether and why to stop: set by a signal, looked at by everyone.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    inner: Arc<StopInner>,
+}
+
+#[derive(Default)]
+struct StopInner {
+    stopped: AtomicBool,
+    signal: AtomicI32,
+    notify: tokio::sync::Notify,
+}
+
+impl Stop {
+    /// Listens for SIGINT, SIGTERM and SIGHUP (the terminal was closed) on `runtime`. A second signal ends the process
+    /// at once: the store survives that.
+    pub(crate) fn on_signals(runtime: &tokio::runtime::Handle) -> Result<Self> {
+        let stop = Self::default();
+        let _inside = runtime.enter();
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).context("listen for signals")?;
+            let stop = stop.clone();
+            runtime.spawn(async move {
+                while signals.recv().await.is_some() {
+                    if stop.is_set() {
+                        std::process::exit(128 + kind.as_raw_value());
+                    }
+                    stop.inner.signal.store(kind.as_raw_value(), Ordering::SeqCst);
+                    stop.inner.stopped.store(true, Ordering::SeqCst);
+                    stop.inner.notify.notify_waiters();
+                }
+            });
+        }
+        Ok(stop)
+    }
+
+    /// True once a signal came.
+    pub(crate) fn is_set(&self) -> bool {
+        self.inner.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The exit code that tells of the signal, `None` without one.
+    pub(crate) fn exit_code(&self) -> Option<u8> {
+        self.is_set().then(|| u8::try_from(128 + self.inner.signal.load(Ordering::SeqCst)).unwrap_or(1))
+    }
+
+    /// Waits for a signal.
+    pub(crate) async fn wait(&self) {
+        let notified = self.inner.notify.notified();
+        if !self.is_set() {
+            notified.await;
+        }
+    }
+}
+
+/// Standard input that a signal can end. A blocked `read` cannot be interrupted, so a thread of its own reads and the
+/// blocks come over a bounded channel.
+pub(crate) struct StoppableInput {
+    blocks: std::sync::mpsc::Receiver<io::Result<Vec<u8>>>,
+    current: io::Cursor<Vec<u8>>,
+    stop: Stop,
+}
+
+impl StoppableInput {
+    pub(crate) fn stdin(stop: Stop) -> Self {
+        let (sender, blocks) = std::sync::mpsc::sync_channel(4);
+        std::thread::spawn(move || {
+            let mut stdin = io::stdin().lock();
+            loop {
+                let mut block = vec![0; 256 << 10];
+                let result = io::Read::read(&mut stdin, &mut block).map(|length| {
+                    block.truncate(length);
+                    block
+                });
+                let last = !matches!(&result, Ok(block) if !block.is_empty());
+                if sender.send(result).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Self { blocks, current: io::Cursor::default(), stop }
+    }
+}
+
+impl io::Read for StoppableInput {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let length = io::Read::read(&mut self.current, into)?;
+            if length > 0 {
+                return Ok(length);
+            }
+            match self.blocks.recv_timeout(Duration::from_millis(100)) {
+                Ok(block) => {
+                    self.current = io::Cursor::new(block?);
+                    if self.current.get_ref().is_empty() {
+                        return Ok(0);
+                    }
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) if !self.stop.is_set() => {}
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Exchanges on their way to the store, at most so many octets of bodies at once: a slow disk makes the reader wait,
+/// it never makes the process grow.
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    waiting: VecDeque<Told>,
+    octets: usize,
+    closed: bool,
+    failed: bool,
+}
+
+/// Octets that may wait for the store.
+const QUEUE_OCTETS: usize = 8 << 20;
+/// Exchanges that one durable commit carries at most. Each commit costs an fsync; see the store's figures.
+const BATCH: usize = 2_048;
+/// How long a batch may wait for more.
+const BATCH_WAIT: Duration = Duration::from_millis(50);
+
+fn weight(told: &Told) -> usize {
+    let body = |m: &sniffer::http::Message| m.body.bytes.len() + 512;
+    let request = told.exchange.request.as_ref().map_or(0, |r| body(&r.message));
+    let response = told.exchange.response.as_ref().map_or(0, |r| body(&r.message));
+    let websocket =
+        told.exchange.websocket.as_ref().map_or(0, |w| w.messages.iter().map(|m| m.bytes.len() + 64).sum());
+    1_024 + request + response + websocket
+}
+
+impl Queue {
+    fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
+        // A panic of the other thread is reported when it is joined; the queue itself is never left half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writing thread: takes exchanges, stores them in batches, then tells `stored` of each batch.
+pub(crate) struct Recorder {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<Result<u64>>>,
+}
+
+impl Recorder {
+    /// Starts the thread. `stored` is called with each batch after it is durable.
+    pub(crate) fn start(store: Store, mut stored: impl FnMut(&[Told]) + Send + 'static) -> Self {
+        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
+        let taken = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || {
+            let mut added = 0;
+            while let Some(batch) = next_batch(&taken) {
+                match store.append(&batch) {
+                    Ok(new) => added += new as u64,
+                    Err(error) => {
+                        let mut state = taken.lock();
+                        state.failed = true;
+                        state.waiting.clear();
+                        taken.changed.notify_all();
+                        return Err(error.into());
+                    }
+                }
+                stored(&batch);
+            }
+            Ok(added)
+        });
+        Self { queue, thread: Some(thread) }
+    }
+
+    /// Hands an exchange over; waits while the queue is full. False when the store has failed: stop reading, and
+    /// learn the cause from [`Self::finish`].
+    pub(crate) fn push(&self, told: Told) -> bool {
+        let weight = weight(&told);
+        let mut state = self.queue.lock();
+        while state.octets >= QUEUE_OCTETS && !state.failed {
+            state = self.queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.failed {
+            return false;
+        }
+        state.octets += weight;
+        state.waiting.push_back(told);
+        // Wake the writer for the first, and for a full batch; not for each.
+        if state.waiting.len() == 1 || state.waiting.len() == BATCH {
+            self.queue.changed.notify_all();
+        }
+        true
+    }
+
+    /// Waits until everything is stored; gives the number of exchanges that were new to the store.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        self.close();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => anyhow::bail!("the writing thread panicked; what it had acknowledged is stored"),
+            None => Ok(0),
+        }
+    }
+
+    fn close(&self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn next_batch(queue: &Queue) -> Option<Vec<Told>> {
+    let mut state = queue.lock();
+    loop {
+        if !state.waiting.is_empty() {
+            if !state.closed && state.waiting.len() < BATCH && state.octets < QUEUE_OCTETS {
+                let (waited, _) =
+                    queue.changed.wait_timeout(state, BATCH_WAIT).unwrap_or_else(PoisonError::into_inner);
+                state = waited;
+            }
+            let count = state.waiting.len().min(BATCH);
+            let batch: Vec<Told> = state.waiting.drain(..count).collect();
+            let taken: usize = batch.iter().map(weight).sum();
+            state.octets = state.octets.saturating_sub(taken);
+            queue.changed.notify_all();
+            return Some(batch);
+        }
+        if state.closed {
+            return None;
+        }
+        state = queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}

@@ -1,0 +1,4 @@
+//! Capture files of any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::capture(data));

@@ -1,0 +1,4 @@
+//! Filters of any text.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| fuzz::filter(text));

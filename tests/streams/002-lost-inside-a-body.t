@@ -1,0 +1,12 @@
+# A hole inside a body of known length: the exchange goes on, the body is marked, and the next exchange is whole
+# (Zeek's `Undelivered`: a lost piece of a picture is no reason to lose the next hundred requests).
+syn
+> GET /a HTTP/1.1\r\nHost: h\r\n\r\n
+< HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n
+lost< 1000
+repeat 20 < ....................................................................................................
+> GET /b HTTP/1.1\r\nHost: h\r\n\r\n
+< HTTP/1.1 204 No Content\r\n\r\n
+fin>
+fin<
+=== expected

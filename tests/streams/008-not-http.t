@@ -1,0 +1,7 @@
+# TLS on a port where HTTP was expected is counted, not misread.
+syn
+> \x16\x03\x01\x00\x05\x01\x00\x00\x01\x00
+< \x16\x03\x03\x00\x05\x02\x00\x00\x01\x00
+fin>
+fin<
+=== expected

@@ -1,0 +1,11 @@
+# An Upgrade to WebSocket: a masked text from the client, a text from the server, a close from each.
+syn
+> GET /api/v1/streaming HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n
+< HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n
+> \x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58
+< \x81\x05Hello
+> \x88\x82\x00\x00\x00\x00\x03\xe8
+< \x88\x02\x03\xe8
+fin>
+fin<
+=== expected

@@ -1,0 +1,67 @@
+//! Running other programs: where the repository is, what is installed, and commands whose failure says what was run.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Where commands leave their logs and downloads; ignored by git, kept by nobody.
+pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = root().join("target").join(name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The cargo that runs this (so that the pinned toolchain stays the one in use).
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The path of a program, as a shell would find it, looking into the system folders as well.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let quote = |part: &OsStr| {
+        let part = part.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+        if !part.is_empty() && part.chars().all(plain) { part.into_owned() } else { format!("'{part}'") }
+    };
+    std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command that shows its own output.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let text = shown(command);
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("run `{text}`"))?;
+    if !status.success() {
+        bail!("`{text}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Runs a command and gives its standard output; its standard error becomes part of the error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let text = shown(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("run `{text}`"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("`{text}` failed ({}): {}", output.status, why.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
