@@ -11,7 +11,7 @@ use super::place::{Guess, Shape};
 /// All that the decision looks at.
 pub(super) struct Evidence<'a> {
     pub(super) head: &'a Head<'a>,
-    pub(super) agent: &'a Agent<'a>,
+    pub(super) agent: &'a Agent,
     pub(super) answer: &'a Answer<'a>,
     /// The parsed body of the request.
     pub(super) sent: Option<&'a Node<'a>>,

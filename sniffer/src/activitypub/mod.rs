@@ -402,8 +402,8 @@ impl Reader {
 
         let (signature, form) = signature::read(&head);
         let digest = digest::check(&head, &request.message.body);
-        let origin = origin::find(&head, &signature, exchange.ends.client, learnt);
-        let agent = head.user_agent.map(origin::agent).unwrap_or_default();
+        let agent = head.user_agent.map(|text| learnt.agent(text)).unwrap_or_default();
+        let origin = origin::find(&head, &agent, &signature, exchange.ends.client, learnt);
         if let Some(host) = head.host {
             learnt.server(exchange.ends.server, host);
         }
@@ -589,7 +589,9 @@ fn teach_webfinger(node: &Node<'_>, learnt: &mut Learnt) {
     let Some(account) = node.subject.as_deref().and_then(|s| s.strip_prefix("acct:")) else { return };
     let selves = node.links.iter().filter(|link| link.rel == "self" && Media::parse(&link.r#type).has(Media::ASISH));
     for link in selves.take(4) {
-        learnt.name(&link.href, &sentence::shown(account, 120));
+        if let Some(url) = Url::parse(&link.href) {
+            learnt.name(&link.href, &names::account(account, url.host));
+        }
     }
 }
 
@@ -601,11 +603,7 @@ fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
         if let Some(name) = node.preferred_username.as_deref().filter(|n| !n.is_empty())
             && learnt.names.get(&*url.key()).is_none()
         {
-            let name = if name.eq_ignore_ascii_case(url.host) {
-                sentence::shown(name, 120)
-            } else {
-                sentence::shown(&format!("{name}@{}", url.host), 120)
-            };
+            let name = names::account(&format!("{name}@{}", url.host), url.host);
             learnt.name(id, &name);
         }
         if node.is_actor() {
@@ -636,7 +634,8 @@ fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
         return;
     }
     let Some(r#type) = node.type_in(activity::known_type) else { return };
-    if node.is_collection() {
+    // A Tombstone says less than what was known before it.
+    if node.is_collection() || r#type == "Tombstone" {
         return;
     }
     let about = learn::About { object: node.object.id(), in_reply_to: node.in_reply_to.id() };

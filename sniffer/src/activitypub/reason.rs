@@ -61,6 +61,9 @@ pub(super) fn find(case: &Case<'_>, learnt: &mut Learnt) -> Option<Box<str>> {
         if off.is_some_and(|off| off > SKEW_REFUSED) {
             return Some("Date off".into());
         }
+        if refused && says_nothing_more(case) {
+            return Some(if head.signed() { "signature refused" } else { "not signed" }.into());
+        }
     }
     let reason = match fetch::outcome(case.scene.exchange) {
         Outcome::Fine | Outcome::Unseen => return None,
@@ -72,6 +75,7 @@ pub(super) fn find(case: &Case<'_>, learnt: &mut Learnt) -> Option<Box<str>> {
         Outcome::Limited => "rate limited",
         Outcome::Failed => "server error",
         Outcome::Unanswered => "no answer",
+        Outcome::Abandoned => "given up",
         Outcome::Rejected => match case.status {
             Some(405) => "method not allowed",
             Some(406) => "not acceptable",
@@ -123,13 +127,15 @@ fn by_text(case: &Case<'_>) -> Option<&'static str> {
     if let Some((_, reason)) = table.iter().find(|(parts, _)| parts.iter().any(|part| says(part))) {
         return Some(reason);
     }
-    // Fedify says the same of a missing signature and of a wrong one.
-    if says("Failed to verify the request signature") {
-        return Some(if signed { "signature refused" } else { "not signed" });
-    }
     // GoToSocial's middleware answers a bare 403 to signers of blocked domains, and to nothing else.
     let gotosocial = case.scene.answer.server.is_some_and(|s| s.eq_ignore_ascii_case("gotosocial"));
     (gotosocial && case.status == Some(403) && body.size == 0 && body.complete && signed).then_some("domain blocked")
+}
+
+/// Fedify says the same of a missing signature and of whatever is wrong with one.
+fn says_nothing_more(case: &Case<'_>) -> bool {
+    let text = b"Failed to verify the request signature";
+    case.answer.is_some_and(|body| body.bytes.starts_with(text))
 }
 
 /// The status that the signature's key answered when it was last fetched, where that was a failure.

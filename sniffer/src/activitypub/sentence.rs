@@ -99,6 +99,8 @@ pub(super) enum Outcome {
     Limited,
     Rejected,
     Failed,
+    /// The one who asked went away before the answer (499, as nginx and GoToSocial note it).
+    Abandoned,
     /// The connection ended without an answer.
     Unanswered,
     /// Whether there was an answer is not known.
@@ -115,6 +117,7 @@ impl Outcome {
             404 => Self::Absent,
             410 => Self::Gone,
             429 => Self::Limited,
+            499 => Self::Abandoned,
             400..=499 => Self::Rejected,
             500..=599 => Self::Failed,
             _ => Self::Fine,
@@ -131,6 +134,7 @@ impl Outcome {
             Self::Limited => ".limited",
             Self::Rejected => ".rejected",
             Self::Failed => ".failed",
+            Self::Abandoned => ".abandoned",
             Self::Unanswered => ".unanswered",
             Self::Unseen => ".unseen",
         }
@@ -218,6 +222,11 @@ macro_rules! templates {
                 (concat!($asked, ".limited"), concat!($asked_en, ", but is told to slow down ({status})"), concat!($asked_ja, "、回数制限（{status}）")),
                 (concat!($asked, ".rejected"), concat!($asked_en, ", but the request is rejected ({status})"), concat!($asked_ja, "、受け付けられず（{status}）")),
                 (concat!($asked, ".failed"), concat!($asked_en, ", but the server fails ({status})"), concat!($asked_ja, "、サーバーエラー（{status}）")),
+                (
+                    concat!($asked, ".abandoned"),
+                    concat!($asked_en, ", but gives up before the answer ({status})"),
+                    concat!($asked_ja, "、応答前に断念（{status}）"),
+                ),
                 (concat!($asked, ".unanswered"), concat!($asked_en, ", but no answer comes"), concat!($asked_ja, "、応答なし")),
                 (concat!($asked, ".unseen"), concat!($asked_en, "; the answer was not seen"), concat!($asked_ja, "、応答は未観測")),
             )*
@@ -266,6 +275,12 @@ templates! {
         ("accept.type", "{actor} accepts the {type} by {author}", "{actor} が {author} の {type} を承認"),
         ("accept.object", "{actor} accepts {object}", "{actor} が {object} を承認"),
         ("accept.unknown", "{actor} accepts something of {recipient}", "{actor} が {recipient} の何かを承認"),
+        ("accept.like", "{actor} accepts the like by {author}", "{actor} が {author} のいいねを承認"),
+        ("accept.reply", "{actor} accepts the reply by {author}", "{actor} が {author} の返信を承認"),
+        ("accept.boost", "{actor} accepts the boost by {author}", "{actor} が {author} のブーストを承認"),
+        ("reject.like", "{actor} rejects the like by {author}", "{actor} が {author} のいいねを拒否"),
+        ("reject.reply", "{actor} rejects the reply by {author}", "{actor} が {author} の返信を拒否"),
+        ("reject.boost", "{actor} rejects the boost by {author}", "{actor} が {author} のブーストを拒否"),
         ("accept.quote", "{actor} lets {author} quote a post", "{actor} が {author} に投稿の引用を許可"),
         ("reject.quote", "{actor} does not let {author} quote a post", "{actor} が {author} の投稿の引用を拒否"),
         ("reject.type", "{actor} rejects the {type} by {author}", "{actor} が {author} の {type} を拒否"),
@@ -279,6 +294,7 @@ templates! {
         ("create.unknown", "{actor} posts something to {recipient}", "{actor} が {recipient} に何かを投稿"),
         ("update.actor", "{actor} updates their profile", "{actor} がプロフィールを更新"),
         ("update.profile", "{actor} updates the profile of {object}", "{actor} が {object} のプロフィールを更新"),
+        ("update.question", "{actor} updates a poll", "{actor} がアンケートを更新"),
         ("update.object", "{actor} updates {object}", "{actor} が {object} を更新"),
         ("update.unknown", "{actor} updates something", "{actor} が何かを更新"),
         ("delete.actor", "{actor} deletes their account", "{actor} がアカウントを削除"),
@@ -473,7 +489,7 @@ templates! {
         ("client.trends", "a client reads the trends on {to}", "クライアントが {to} でトレンドを取得"),
         ("client.announcements", "a client reads the announcements on {to}", "クライアントが {to} でお知らせを取得"),
         ("client.push", "a client sets up push notifications on {to}", "クライアントが {to} でプッシュ通知を設定"),
-        ("client.instance", "a client reads the description on {to}", "クライアントが {to} でサーバー情報を取得"),
+        ("client.instance", "a client reads the server description on {to}", "クライアントが {to} でサーバー情報を取得"),
         ("client.app", "a client registers an app on {to}", "クライアントが {to} でアプリを登録"),
         ("client.oauth.authorize", "a client asks for authorization on {to}", "クライアントが {to} で認可を要求"),
         ("client.oauth.token", "a client asks for a token on {to}", "クライアントが {to} でトークンを要求"),
