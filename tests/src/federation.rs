@@ -216,7 +216,7 @@ fn with_context(object: &str) -> String {
 fn actor_json(actor: u64, random: &mut Random) -> String {
     let host = host_of(actor);
     let id = format!("https://{host}/users/a{actor}");
-    let (length, about) = (300 + random.below(600) as usize, random.below(60) as usize);
+    let (length, about) = (100 + random.below(400) as usize, random.below(60) as usize);
     let key = random.base64(392);
     format!(
         r#"{{"@context":{CONTEXT},"id":"{id}","type":"Person","following":"{id}/following","followers":"{id}/followers","inbox":"{id}/inbox","outbox":"{id}/outbox","featured":"{id}/collections/featured","preferredUsername":"a{actor}","name":"{}","summary":"<p>{}</p>","url":"https://{host}/@a{actor}","manuallyApprovesFollowers":false,"discoverable":true,"published":"2025-0{}-1{}T00:00:00Z","publicKey":{{"id":"{id}#main-key","owner":"{id}","publicKeyPem":"-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n"}},"attachment":[{{"type":"PropertyValue","name":"web","value":"<a href=\"https://{host}/~a{actor}\">{host}</a>"}}],"endpoints":{{"sharedInbox":"https://{host}/inbox"}},"icon":{{"type":"Image","mediaType":"image/png","url":"https://{host}/media/avatars/{:016x}.png"}}}}"#,
@@ -232,9 +232,9 @@ fn actor_json(actor: u64, random: &mut Random) -> String {
 fn note_json(actor: u64, number: u64, random: &mut Random) -> String {
     let host = host_of(actor);
     let id = format!("https://{host}/users/a{actor}/statuses/{number}");
-    // Most notes are short, a few are essays: 200 to 5,000 characters, the square of an even draw.
+    // Most notes are short, a few are essays: 100 to 2,200 characters, the square of an even draw.
     let draw = random.below(1000);
-    let length = (200 + draw * draw * 4800 / 1_000_000) as usize;
+    let length = (100 + draw * draw * 2100 / 1_000_000) as usize;
     let content = words(random, length);
     let tag = WORDS[random.below(WORDS.len() as u64) as usize];
     format!(
@@ -257,7 +257,7 @@ fn outbox_json(actor: u64, random: &mut Random) -> String {
     let host = host_of(actor);
     let id = format!("https://{host}/users/a{actor}/outbox");
     let mut items = String::new();
-    for place in 0..4 + random.below(6) {
+    for place in 0..2 + random.below(4) {
         let number = random.below(1 << 40);
         let note = note_json(actor, number, random);
         let comma = if place == 0 { "" } else { "," };

@@ -256,8 +256,8 @@ fn holes(segments: &[(u64, u32, u32)], captured: &[bool]) -> Vec<(u64, u64)> {
 #[derive(Default)]
 struct Connection {
     sides: [Side; 2],
-    /// Requests without an answer yet.
-    waiting: VecDeque<Message>,
+    /// Requests without an answer yet, and answers whose request is not yet whole.
+    waiting: [VecDeque<Message>; 2],
 }
 
 /// One direction: bytes that were not yet read as messages, and those that came too early.
@@ -297,23 +297,26 @@ impl Connection {
         while let Some((length, message)) = message(&self.sides[who])? {
             self.sides[who].buffer.drain(..length);
             self.sides[who].at += length as u64;
-            if who == 0 {
-                self.waiting.push_back(message);
-                continue;
-            }
-            let request = self.waiting.pop_front().ok_or_else(|| bad("a response without a request"))?;
-            if request.id != message.id {
+            self.waiting[who].push_back(message);
+        }
+        // A server may answer before it has the whole request, so either can wait for the other.
+        while !self.waiting.iter().any(VecDeque::is_empty) {
+            let [Some(request), Some(response)] = self.waiting.each_mut().map(VecDeque::pop_front) else {
+                break;
+            };
+            if request.id != response.id {
                 return Err(bad("request and response carry different ids"));
             }
-            let status = message.first.split(' ').nth(1).and_then(|s| s.parse().ok());
-            let answer = (status.ok_or_else(|| bad("no status"))?, message.body);
-            out.push(exchange(connection, request, Some((answer, message.span))));
+            let status = response.first.split(' ').nth(1).and_then(|s| s.parse().ok());
+            let answer = (status.ok_or_else(|| bad("no status"))?, response.body);
+            out.push(exchange(connection, request, Some((answer, response.span))));
         }
         Ok(())
     }
 
     fn unanswered(self, connection: u32, out: &mut Vec<Exchange>) {
-        out.extend(self.waiting.into_iter().map(|request| exchange(connection, request, None)));
+        let [requests, _] = self.waiting;
+        out.extend(requests.into_iter().map(|request| exchange(connection, request, None)));
     }
 }
 

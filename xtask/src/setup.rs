@@ -82,16 +82,12 @@ fn install(missing: &[&Need]) -> Result<()> {
         apt_install(here.iter().map(|n| n.package), &[])?;
     }
     for need in elsewhere {
-        match backports_list()? {
-            Some(list) => {
-                let options = ["-o".to_owned(), format!("Dir::Etc::sourcelist={}", list.display())];
-                let update = run_command(as_root("apt-get")?.arg("-q").args(&options).arg("update"));
-                let _quiet = NoServices::begin()?;
-                if update.and_then(|()| apt_install([need.package].into_iter(), &options)).is_err() {
-                    println!("setup: {} has no candidate, in backports neither", need.package);
-                }
-            }
-            None => println!("setup: {} has no candidate", need.package),
+        let Some(options) = backports()? else { continue };
+        println!("setup: {} has no candidate here; trying backports", need.package);
+        let update = run_command(as_root("apt-get")?.arg("-q").args(&options).arg("update"));
+        let _quiet = NoServices::begin()?;
+        if let Err(error) = update.and_then(|()| apt_install([need.package].into_iter(), &options)) {
+            println!("setup: {error:#}");
         }
     }
     Ok(())
@@ -108,9 +104,9 @@ fn has_candidate(package: &str) -> bool {
         .is_ok_and(|text| text.lines().any(|l| l.contains("Candidate:") && !l.contains("(none)")))
 }
 
-/// A list of sources that has this release's backports besides what is configured, from the same archive; `None`
-/// where that cannot be told. The system's own lists stay as they are.
-fn backports_list() -> Result<Option<std::path::PathBuf>> {
+/// Options with which apt also takes this release's backports, from the archive that is configured; `None` where that
+/// cannot be told. The system's own sources stay as they are.
+fn backports() -> Result<Option<Vec<String>>> {
     let format = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(SIGNED_BY)";
     let targets =
         output(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
@@ -131,7 +127,8 @@ fn backports_list() -> Result<Option<std::path::PathBuf>> {
     let list = scratch("xtask")?.join("backports.list");
     std::fs::write(&list, format!("{configured}\ndeb {signed}{uri} {codename}-backports main\n"))
         .with_context(|| format!("write {}", list.display()))?;
-    Ok(Some(list))
+    let list = format!("Dir::Etc::sourcelist={}", list.display());
+    Ok(Some(vec!["-o".to_owned(), list, "-t".to_owned(), format!("{codename}-backports")]))
 }
 
 /// A command as root, without ever asking for a password.

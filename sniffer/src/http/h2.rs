@@ -3,6 +3,8 @@
 //! has a past that nobody saw: what is unknown then is `None`. After a hole it hunts for a believable frame header at a
 //! segment's first byte. It never guesses a field, and never joins what a hole tore.
 
+#![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
+
 mod frame;
 mod stream;
 
@@ -10,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 
-use self::frame::{Chain, Head};
+use self::frame::{Chain, Head, Limits};
 use self::stream::{Fields, Half, Stream};
 use super::body::Budget;
 use super::{Anomaly, AnomalyKind, Config, Exchange, GapMark, Interim, Request, exchange_id, hpack};
@@ -20,6 +22,9 @@ use crate::stream::{Data, EndKind, GapCause};
 
 /// Finished streams whose number is remembered while older streams may be unknown: their late frames open nothing.
 const CLOSED_LIMIT: usize = 64;
+/// A stream that a hole touched may have ended in it. After so long (ns of capture time) without another octet of it
+/// nobody waits for its end any more.
+const PATIENCE: u64 = 60_000_000_000;
 /// Anomalies of the connection that wait for an exchange to be told with.
 const ANOMALIES_LIMIT: usize = 16;
 
@@ -71,6 +76,8 @@ pub(super) struct H2 {
     waiting: BTreeSet<(u64, u32)>,
     anomalies: Vec<Anomaly>,
     hunted: u64,
+    /// When to look for streams that a hole touched and that were not heard of since.
+    overdue: Option<Timestamp>,
 }
 
 /// One direction.
@@ -78,12 +85,17 @@ pub(super) struct H2 {
 struct Side {
     place: Place,
     hpack: hpack::Decoder,
+    /// What `hpack` holds beyond the default size, charged to the budget; a table of the default size is part of what a
+    /// flow costs.
+    charged: usize,
     /// The longest payload that the receiver allows, as far as it was seen to say so.
     max_frame: u32,
     /// A header block whose CONTINUATION has not come.
     block: Option<Box<Block>>,
     /// Frames may have been missed: a stream may have begun without us.
     missed: bool,
+    /// Octets of unknown content since it was last in step.
+    missed_octets: u64,
     /// Where the next byte belongs.
     position: u64,
     ended: Option<EndKind>,
@@ -202,7 +214,7 @@ impl Side {
         } else {
             (frame::DEFAULT_MAX_FRAME, 0)
         };
-        Self { place, hpack, max_frame, block: None, missed, position, ended: None }
+        Self { place, hpack, charged: 0, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
     }
 }
 
@@ -230,6 +242,7 @@ impl H2 {
             waiting: BTreeSet::new(),
             anomalies: Vec::new(),
             hunted: 0,
+            overdue: None,
         };
         if let Start::Upgraded(upgraded) = start {
             connection.upgrade(*upgraded);
@@ -259,6 +272,9 @@ impl H2 {
             budget,
             out,
         };
+        if self.overdue.is_some_and(|overdue| now.time >= overdue) {
+            self.give_up_torn(&mut now);
+        }
         let bytes = &*data.bytes;
         if matches!(self.side(&now).place, Place::Hunting) {
             self.hunt(&now, bytes, data.segment_start);
@@ -317,6 +333,8 @@ impl H2 {
     /// The connection is over, or given up: tells all that is open. Gives back everything to the budget.
     pub(super) fn finish(&mut self, config: &Config, budget: &mut Budget, out: &mut Vec<Box<Exchange>>) {
         for side in [&mut self.to_server, &mut self.to_client] {
+            side.hpack.lose();
+            budget.give(std::mem::take(&mut side.charged));
             if let Some(block) = side.block.take() {
                 block.held.release(budget);
             }
@@ -388,8 +406,20 @@ impl H2 {
         if now.direction == Direction::ToServer && bytes.starts_with(frame::PREFACE) {
             self.to_server.place = Place::Preface(0);
             self.to_server.hpack = hpack::Decoder::new();
-        } else if frame::chain(now.direction, bytes, self.side(now).max_frame) != Chain::None {
-            self.side_mut(now).place = BETWEEN;
+            return;
+        }
+        let side = self.side(now);
+        // Not many more streams can have been opened than the missed octets could open, at 16 and more each, and are
+        // under way in the other direction. A header that is read one octet too late shows a number 256 times as high.
+        let opened = u32::try_from(side.missed_octets.saturating_div(8)).unwrap_or(u32::MAX);
+        let stream = match self.highest {
+            0 => u32::MAX,
+            highest => highest.saturating_add(opened).saturating_add(200),
+        };
+        if believed(bytes, side.max_frame, stream) {
+            let side = self.side_mut(now);
+            side.place = BETWEEN;
+            side.missed_octets = 0;
         }
     }
 
@@ -455,7 +485,9 @@ impl H2 {
                 taken.max(1)
             }
             Place::Hunting => {
-                self.hunted = self.hunted.saturating_add(bytes.len() as u64);
+                let octets = bytes.len() as u64;
+                side.missed_octets = side.missed_octets.saturating_add(octets);
+                self.hunted = self.hunted.saturating_add(octets);
                 bytes.len()
             }
         }
@@ -672,7 +704,10 @@ impl H2 {
     fn miss(&mut self, now: &mut Now<'_>, mark: GapMark) {
         let side = self.side_mut(now);
         let left = match &side.place {
-            Place::Hunting => return,
+            Place::Hunting => {
+                side.missed_octets = side.missed_octets.saturating_add(mark.length);
+                return;
+            }
             Place::Preface(_) | Place::Head { .. } => None,
             Place::Data(content) => Some(content.left),
             Place::Whole(whole) => {
@@ -735,15 +770,38 @@ impl H2 {
         let side = self.side_mut(now);
         side.place = Place::Hunting;
         side.missed = true;
+        side.missed_octets = mark.length;
         side.hpack.lose();
         side.max_frame = side.max_frame.max(frame::BELIEVABLE_MAX_FRAME);
         if now.direction == Direction::ToServer {
             // Streams may have been opened in the hole.
             self.known_from = u32::MAX;
         }
+        self.overdue.get_or_insert(now.time.plus_nanos(PATIENCE));
         for stream in self.streams.values_mut().filter(|stream| stream.open(now.direction)) {
             stream.mark(mark);
             stream.tear(now.direction, now.time, now.config, now.budget);
+        }
+    }
+
+    /// Tells the streams that a hole touched and that were not heard of since.
+    fn give_up_torn(&mut self, now: &mut Now<'_>) {
+        self.overdue = None;
+        let mut due = Vec::new();
+        for (number, stream) in &self.streams {
+            let Some(heard) = stream.touched() else { continue };
+            let overdue = heard.plus_nanos(PATIENCE);
+            if now.time >= overdue {
+                due.push(*number);
+            } else {
+                self.overdue = Some(self.overdue.map_or(overdue, |earliest| earliest.min(overdue)));
+            }
+        }
+        for number in due {
+            if let Some(mut stream) = self.streams.remove(&number) {
+                stream.name(AnomalyKind::CutByGap, "not heard of after a hole");
+                self.tell(number, stream, now.config, now.budget, now.out);
+            }
         }
     }
 
@@ -803,6 +861,7 @@ impl H2 {
         let mut fields = Fields::default();
         let config = now.config;
         let decoded = self.side_mut(now).hpack.decode(octets, &mut |field| fields.add(field, config));
+        self.charge_table(now);
         let number = promised.unwrap_or(head.stream);
         let end = head.has(frame::END_STREAM) && promised.is_none();
         let unknown = fields.unknown;
@@ -835,6 +894,22 @@ impl H2 {
             }
         }
         self.settle(now, number);
+    }
+
+    /// Charges for what the header table grew by, or gives back what it shrank by; forgets it without memory.
+    fn charge_table(&mut self, now: &mut Now<'_>) {
+        let side = match now.direction {
+            Direction::ToServer => &mut self.to_server,
+            Direction::ToClient => &mut self.to_client,
+        };
+        let held = side.hpack.held().saturating_sub(hpack::DEFAULT_LIMIT);
+        if held <= side.charged || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config) {
+            now.budget.give(side.charged.saturating_sub(held));
+            side.charged = held;
+        } else {
+            side.hpack.lose();
+            now.budget.give(std::mem::take(&mut side.charged));
+        }
     }
 
     /// A header section or trailer section of a stream.
@@ -890,7 +965,7 @@ impl H2 {
     /// Makes sure that the stream of a header block is there; false where it must not be.
     fn ready(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: &Fields) -> bool {
         let opens = now.direction == Direction::ToServer;
-        if number == 0 || (opens && number % 2 == 0) {
+        if number == 0 || (opens && number.is_multiple_of(2)) {
             return false;
         }
         let new = opens && number > self.highest;
@@ -920,7 +995,7 @@ impl H2 {
 
     /// Whether a stream is the client's, and all that it opened from there on were seen.
     fn was_seen(&self, number: u32) -> bool {
-        number % 2 == 1 && (self.known_from..=self.highest).contains(&number)
+        !number.is_multiple_of(2) && (self.known_from..=self.highest).contains(&number)
     }
 
     fn open(&mut self, now: &mut Now<'_>, number: u32, begin: Begin) {
@@ -936,7 +1011,7 @@ impl H2 {
 
     /// The server announces a request that it answers unasked (§8.4).
     fn promise(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: Fields) {
-        if number == 0 || number % 2 != 0 || self.streams.contains_key(&number) {
+        if number == 0 || !number.is_multiple_of(2) || self.streams.contains_key(&number) {
             return self.odd("a PUSH_PROMISE for a stream that cannot be promised");
         }
         self.open(now, number, begin);
@@ -1016,7 +1091,7 @@ impl H2 {
         }
         let above = self.streams.split_off(&last.saturating_add(1));
         for (number, mut stream) in above {
-            if number % 2 == 0 || stream.response.is_some() {
+            if number.is_multiple_of(2) || stream.response.is_some() {
                 self.streams.insert(number, stream);
                 continue;
             }
@@ -1108,12 +1183,19 @@ impl H2 {
 
 /// Whether a segment of a flow picked up mid-stream begins with HTTP/2 frames. Octets of other protocols do not pass:
 /// every header in the segment must be believable, and random octets are so once in ten million times.
-pub(super) fn looks_like_frames(direction: Direction, bytes: &[u8]) -> bool {
-    match frame::chain(direction, bytes, frame::BELIEVABLE_MAX_FRAME) {
+pub(super) fn looks_like_frames(bytes: &[u8]) -> bool {
+    believed(bytes, frame::BELIEVABLE_MAX_FRAME, u32::MAX)
+}
+
+fn believed(bytes: &[u8], length: u32, stream: u32) -> bool {
+    let chain = |length| frame::chain(bytes, Limits { length, stream });
+    match chain(length) {
         Chain::Whole => true,
         // Nothing but the header speaks for it: it must be a usual one.
-        Chain::One => frame::chain(direction, bytes, frame::DEFAULT_MAX_FRAME) == Chain::One,
+        Chain::One => chain(frame::DEFAULT_MAX_FRAME.min(length)) == Chain::One,
         Chain::None => false,
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -26,11 +26,13 @@ pub(super) enum Error {
 /// The octets that RFC 7541 §4.1 adds to every entry's size.
 const OVERHEAD: usize = 32;
 /// The size that a dynamic table has before anybody says otherwise (RFC 9113 §6.5.2).
-const DEFAULT_LIMIT: usize = 4096;
+pub(super) const DEFAULT_LIMIT: usize = 4096;
 /// What is kept where the true limit was not seen: peers may have agreed on more than the default before we listened.
 const ASSUMED_LIMIT: usize = 16 << 10;
 /// The most that is ever kept of one table, whatever the peers agreed on. What falls out is unknown when referred to.
 const KEEP_LIMIT: usize = 64 << 10;
+/// A larger buffer for strings is not kept between blocks.
+const SCRATCH: usize = 1024;
 
 /// One direction's decoder.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub(super) struct Decoder {
     limit_seen: bool,
     /// True when the sender's table may hold more, older entries than `entries`.
     older_unknown: bool,
-    /// Octets of Huffman-decoded strings; kept for its memory.
+    /// For Huffman-decoded strings; empty between blocks but for their memory, which is at most [`SCRATCH`].
     name: Vec<u8>,
     value: Vec<u8>,
 }
@@ -127,13 +129,19 @@ impl Decoder {
     /// See [`Error`]. The fields before were given; the table is lost.
     pub(super) fn decode(&mut self, block: &[u8], each: &mut dyn FnMut(Field<'_>)) -> Result<(), Error> {
         let mut rest = block;
-        while let Some(&first) = rest.first() {
-            if let Err(error) = self.representation(first, &mut rest, each) {
-                self.lose();
-                return Err(error);
+        let mut done = Ok(());
+        while let (Some(&first), Ok(())) = (rest.first(), done) {
+            done = self.representation(first, &mut rest, each);
+        }
+        for buffer in [&mut self.name, &mut self.value] {
+            if buffer.capacity() > SCRATCH {
+                *buffer = Vec::new();
             }
         }
-        Ok(())
+        if done.is_err() {
+            self.lose();
+        }
+        done
     }
 
     /// One representation (§6). The first octet tells which, by its leading bits.
@@ -239,7 +247,7 @@ impl Decoder {
 }
 
 impl Decoder {
-    /// Octets that the table holds, by the measure of §4.1.
+    /// Octets that the table holds, by the measure of §4.1, which is near to what it takes here.
     pub(super) fn held(&self) -> usize {
         self.size
     }
@@ -458,4 +466,4 @@ static STATIC: [(&str, &str); 61] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

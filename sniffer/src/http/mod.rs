@@ -328,7 +328,7 @@ pub struct WsMessage {
     pub to_server: bool,
     /// When its last frame was complete.
     pub time: Timestamp,
-    /// 1 text, 2 binary, 8 close, 9 ping, 10 pong (RFC 6455 §11.8).
+    /// 1 text, 2 binary, 8 close, 9 ping, 10 pong (RFC 6455 §11.8); 0 where the first frame was not seen.
     pub opcode: u8,
     /// Frames it came in.
     pub frames: u32,

@@ -69,6 +69,8 @@ struct Side {
     window_lost: bool,
     /// Frames before the first one may belong to a message whose beginning was not seen.
     start_missed: bool,
+    /// A Close frame was seen: nothing may follow (§5.5.1).
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -79,8 +81,6 @@ enum Place {
     Payload(Payload),
     /// Out of step.
     Hunting,
-    /// After a Close frame.
-    Closed,
 }
 
 const BETWEEN: Place = Place::Head { octets: [0; HEAD], have: 0 };
@@ -118,7 +118,7 @@ struct Partial {
 impl Side {
     fn new(place: Place) -> Self {
         let start_missed = matches!(place, Place::Hunting);
-        Self { place, message: None, inflater: None, window_lost: start_missed, start_missed }
+        Self { place, message: None, inflater: None, window_lost: start_missed, start_missed, closed: false }
     }
 }
 
@@ -204,7 +204,7 @@ impl Talk {
                 }
             }
             Place::Head { .. } => turn.lose(),
-            Place::Hunting | Place::Closed => {}
+            Place::Hunting => {}
         }
     }
 
@@ -304,10 +304,6 @@ impl Turn<'_> {
                 rest
             }
             Place::Hunting => self.skip(bytes),
-            Place::Closed => {
-                self.odd("octets after a Close frame");
-                &[]
-            }
         }
     }
 
@@ -319,6 +315,9 @@ impl Turn<'_> {
     /// A frame begins (RFC 6455 §5.2).
     fn head(&mut self, head: &FrameHeader, length: u64, canonical: bool) {
         self.told.frames = self.told.frames.saturating_add(1);
+        if self.side.closed {
+            self.odd("a frame after a Close frame");
+        }
         if !canonical {
             self.odd("a length that is not in the shortest form");
         }
@@ -540,7 +539,7 @@ impl Turn<'_> {
         self.side.place = BETWEEN;
         if let Some(message) = control {
             if message.opcode == u8::from(OpCode::Control(Control::Close)) {
-                self.side.place = Place::Closed;
+                self.side.closed = true;
                 if let (None, Some([high, low])) = (self.told.close_code, message.bytes.first_chunk()) {
                     self.told.close_code = Some(u16::from_be_bytes([*high, *low]));
                 }

@@ -1,7 +1,39 @@
 //! The store: exchanges with their readings in redb, durable, bounded in bytes and age, with the indexes that the
 //! viewer's pages need. Written in batches off the capture path; read by the viewer at the same time.
+//!
+//! # The file
+//! One redb file, whose tables are in `tables.rs`. Exchanges lie in *chunks* of up to 64 that arrived together, each
+//! compressed as one (`chunk.rs`): against one value for each exchange that is smaller, because zstd sees what the
+//! exchanges have in common, and cheaper, because the B-tree is asked once for many. Chunks are cut into pieces
+//! that fill a page of redb exactly, which would else round every value up to a power of two. Records are versioned
+//! (`record.rs`). Bodies are content-addressed: small ones within their chunk, where both legs of a proxied exchange
+//! meet, large ones in a table of their own with a count of references.
+//!
+//! Time is cut into buckets of about a second. For each bucket and chunk there is the list of ids, and for each
+//! term (a field and its value, hashed), bucket and chunk a bit for each exchange that has it (`index.rs`). A page
+//! intersects the bits of what the filter requires, sorts within the bucket, and reads the rows.
+//!
+//! # Limits
+//! Beyond the limits of [`Options`] whole chunks go, oldest first, a bounded number with every batch, so that no
+//! batch waits long. The limit in bytes holds for what is used in the file; the file itself is longer while it is
+//! open, because redb doubles it as it grows, but [`Stats::file_bytes`] says what it takes on the disk, where unused
+//! parts take nothing; pages that became free are used again, and the end is cut off when the store is closed.
+//!
+//! # Processes
+//! redb locks the file: a second process, even one that only wants to read, gets [`Error::Locked`]. Within a process
+//! any number of readers see the last committed batch while the next is written.
+
+mod chunk;
+mod index;
+mod read;
+mod record;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::activitypub::Reading;
 use crate::filter::Filter;
@@ -74,8 +106,23 @@ pub enum Error {
 }
 
 /// An open store. Cloning is cheap and shares it; reads run beside writes.
-#[derive(Clone, Debug)]
-pub struct Store {}
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    options: Options,
+    db: redb::Database,
+    writer: Mutex<write::Writer>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
 
 /// An exchange as it was stored.
 #[derive(Clone, PartialEq, Debug)]
@@ -153,7 +200,7 @@ pub struct Stats {
     pub exchanges: u64,
     /// Of those, in the federation view.
     pub federation: u64,
-    /// Bytes of the file.
+    /// Bytes that the file takes on the disk.
     pub file_bytes: u64,
     /// The oldest exchange's start.
     pub oldest: Option<Timestamp>,
@@ -179,70 +226,96 @@ pub struct Host {
 }
 
 impl Store {
-    /// Opens or makes the store at `path`.
+    /// Opens or makes the store at `path`. A store that its process did not close (`kill -9`) is repaired first, which
+    /// reads all of it; the log says how far that is.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open(path: &Path, _options: Options) -> Result<Self, Error> {
-        let _ = path;
-        Ok(Self {})
+    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        let db = tables::open(path, options.must_exist)?;
+        Self::start(path, db, options)
+    }
+
+    fn start(path: &Path, db: redb::Database, options: Options) -> Result<Self, Error> {
+        tables::prepare(path, &db)?;
+        let writer = write::Writer::load(path, &db)?;
+        let path = path.to_owned();
+        Ok(Self { inner: Arc::new(Inner { path, options, db, writer: Mutex::new(writer) }) })
     }
 
     /// Writes a batch. When it returns, the batch survives `kill -9`. An exchange whose id is already there is
-    /// left as it is and counted out: reading a capture twice into one store stores it once.
+    /// left as it is and counted out: reading a capture twice into one store stores it once. Gives how many were new.
     ///
     /// # Errors
     /// See [`Error`]; nothing of the batch is stored then.
-    pub fn append(&self, _batch: &[Told]) -> Result<usize, Error> {
-        Ok(0)
+    pub fn append(&self, batch: &[Told]) -> Result<usize, Error> {
+        let Inner { path, options, db, writer } = &*self.inner;
+        // A panic while writing left the transaction undone; the writer reloads what it knows from the file.
+        let mut writer = writer.lock().unwrap_or_else(|poisoned| {
+            let mut writer = PoisonError::into_inner(poisoned);
+            writer.forget();
+            writer
+        });
+        writer.append(path, db, options, batch)
     }
 
     /// One exchange.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn get(&self, _id: ExchangeId) -> Result<Option<Stored>, Error> {
-        Ok(None)
+    pub fn get(&self, id: ExchangeId) -> Result<Option<Stored>, Error> {
+        self.snapshot()?.get(id)
     }
 
     /// A page of rows.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn page(&self, _query: &Query<'_>) -> Result<Page, Error> {
-        Ok(Page::default())
+    pub fn page(&self, query: &Query<'_>) -> Result<Page, Error> {
+        self.snapshot()?.page(query)
     }
 
-    /// How many match, of how many looked at; stops counting at `scan_limit` (then the first is a lower bound).
+    /// How many match, and whether that is exact: counting stops when `scan_limit` exchanges were looked at (the number
+    /// is a lower bound then). Cursor and limit do not count.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn count(&self, _query: &Query<'_>) -> Result<(u64, bool), Error> {
-        Ok((0, true))
+    pub fn count(&self, query: &Query<'_>) -> Result<(u64, bool), Error> {
+        self.snapshot()?.count(query)
     }
 
-    /// Calls `each` for every exchange that matches, oldest first, until it says false. For export.
+    /// Calls `each` for every exchange that matches, oldest first, until it says false. For export. Cursors
+    /// [`Cursor::After`] and [`Cursor::Before`] bound it; limits do not. Exchanges that are stored or expire while it
+    /// runs may be seen or not, each at most once.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn for_each(&self, _query: &Query<'_>, _each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Error> {
-        Ok(())
+    pub fn for_each(&self, query: &Query<'_>, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Error> {
+        // A reader pins the pages of its snapshot, and the file grows meanwhile: a long export takes many short ones.
+        let mut after = None;
+        loop {
+            match self.snapshot()?.some_of(query, after, each)? {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
     }
 
-    /// The strip: `bars` equal spans from `from` to `to`.
+    /// The strip: `bars` equal spans from `from` to `to`. Bars are added up from cells of at most half their width (but
+    /// never less than a millisecond), so an exchange may be counted in the neighbour of its bar.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn strip(&self, _from: Timestamp, _to: Timestamp, bars: usize) -> Result<Vec<Bar>, Error> {
-        Ok(vec![Bar::default(); bars])
+    pub fn strip(&self, from: Timestamp, to: Timestamp, bars: usize) -> Result<Vec<Bar>, Error> {
+        self.snapshot()?.strip(from, to, bars)
     }
 
-    /// The hosts that were seen.
+    /// The hosts that were seen, by first sight.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn hosts(&self) -> Result<Vec<Host>, Error> {
-        Ok(Vec::new())
+        self.snapshot()?.hosts()
     }
 
     /// Figures of the whole store.
@@ -250,11 +323,15 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn stats(&self) -> Result<Stats, Error> {
-        Ok(Stats::default())
+        self.snapshot()?.stats()
     }
 
     /// The path it was opened at.
     pub fn path(&self) -> &Path {
-        Path::new("")
+        &self.inner.path
+    }
+
+    fn snapshot(&self) -> Result<read::Snapshot<'_>, Error> {
+        read::Snapshot::new(&self.inner.path, &self.inner.db)
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Options {
 /// The parts.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
+    /// Only make the capture that the others measure on
+    Capture,
     /// CPU and memory for decoding, reading and storing a capture
     Decode,
     /// Memory for long captures and for many open flows
@@ -72,8 +74,6 @@ struct Bench {
 
 /// Runs the parts that were asked for.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    run_command(cargo().args(["build", "--release", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))
-        .context("build what is measured")?;
     let bench = Bench {
         fedisniff: root().join("target/release/fedisniff"),
         folder: scratch("bench")?,
@@ -83,6 +83,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         alone: options.alone,
         bytes: if options.quick { options.bytes.min(64 << 20) } else { options.bytes },
     };
+    if options.part == Some(Part::Capture) {
+        let capture = capture::get(&bench)?;
+        println!("{}: {}", capture.file.display(), capture.facts.line());
+        return Ok(());
+    }
+    run_command(cargo().args(["build", "--release", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))
+        .context("build what is measured")?;
     let parts: &[Part] = match &options.part {
         Some(part) => std::slice::from_ref(part),
         None => &[Part::Startup, Part::Decode, Part::Memory, Part::Recovery, Part::Query, Part::Hostile],
@@ -95,6 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Part::Hostile => ("6-hostile", hostile::run(&bench)?),
             Part::Query => ("5-query", query::run(&bench)?),
             Part::Startup => ("1-startup", startup::run(&bench)?),
+            Part::Capture => continue,
         };
         println!("\n{section}");
         report::keep(&bench.folder, name, &section)?;

@@ -1,8 +1,6 @@
 //! The frame layer of HTTP/2 (RFC 9113 §4, §6): nine octets in, a frame header out, and what makes one believable when
 //! a direction is picked up in the middle. It holds no state.
 
-use crate::flow::Direction;
-
 /// Octets of a frame header.
 pub(super) const HEAD: usize = 9;
 /// What a client sends first (§3.4).
@@ -77,7 +75,7 @@ impl Head {
             HEADERS => self.length >= least,
             PRIORITY => self.length == 5,
             RST_STREAM | WINDOW_UPDATE => self.length == 4,
-            SETTINGS => self.length % 6 == 0 && (self.length == 0 || !self.has(ACK)),
+            SETTINGS => self.length.is_multiple_of(6) && (self.length == 0 || !self.has(ACK)),
             PUSH_PROMISE | PRIORITY_UPDATE => self.length >= u32::from(self.has(PADDED)).saturating_add(4),
             PING => self.length == 8,
             GOAWAY => self.length >= 8,
@@ -87,26 +85,42 @@ impl Head {
     }
 
     /// Whether a listener that has lost its place may take this for a header: a known type with only the flags that
-    /// this type has, on a stream that its sender can use. Of random octets about one in ten million passes.
-    fn believable(&self, direction: Direction, max_length: u32) -> bool {
-        let flags = match self.kind {
-            DATA => END_STREAM | PADDED,
-            HEADERS => END_STREAM | END_HEADERS | PADDED | WITH_PRIORITY,
-            SETTINGS | PING => ACK,
-            PUSH_PROMISE => END_HEADERS | PADDED,
-            CONTINUATION => END_HEADERS,
-            PRIORITY | RST_STREAM | GOAWAY | WINDOW_UPDATE | PRIORITY_UPDATE => 0,
-            _ => return false,
-        };
-        // Streams are opened by the client, which numbers them odd; even ones are promises of the server (§5.1.1).
-        let pushed = self.stream % 2 == 0 && self.stream != 0;
-        self.flags & !flags == 0
+    /// this type has, on a stream of the client's. Of random octets about one in ten million passes.
+    fn believable(&self, limits: Limits) -> bool {
+        // Streams of the server's, which are even (§5.1.1), are left to those that are in step: hardly anybody pushes.
+        let pushed = self.kind == PUSH_PROMISE || (self.stream.is_multiple_of(2) && self.stream != 0);
+        // Nobody sends these; zeros look like them.
+        let pointless = self.kind == DATA && self.length == 0 && !self.has(END_STREAM);
+        known_flags(self.kind).is_some_and(|known| self.flags & !known == 0)
             && !self.reserved
-            && self.length <= max_length
+            && self.length <= limits.length
+            && self.stream <= limits.stream
             && self.fault().is_none()
-            && !(pushed && (self.kind == PUSH_PROMISE || direction == Direction::ToServer && self.kind == HEADERS))
-            && !(self.kind == PUSH_PROMISE && direction == Direction::ToServer)
+            && !pushed
+            && !pointless
     }
+}
+
+/// The flags of a type (§6); `None` for a type that is not known.
+fn known_flags(kind: u8) -> Option<u8> {
+    Some(match kind {
+        DATA => END_STREAM | PADDED,
+        HEADERS => END_STREAM | END_HEADERS | PADDED | WITH_PRIORITY,
+        SETTINGS | PING => ACK,
+        PUSH_PROMISE => END_HEADERS | PADDED,
+        CONTINUATION => END_HEADERS,
+        PRIORITY | RST_STREAM | GOAWAY | WINDOW_UPDATE | PRIORITY_UPDATE => 0,
+        _ => return None,
+    })
+}
+
+/// What a listener that has lost its place believes at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Octets of a payload.
+    pub(super) length: u32,
+    /// The number of a stream.
+    pub(super) stream: u32,
 }
 
 /// What a run of octets is, taken for frames.
@@ -121,21 +135,16 @@ pub(super) enum Chain {
 }
 
 /// Reads octets as frames, one after the other, as far as they go.
-pub(super) fn chain(direction: Direction, bytes: &[u8], max_length: u32) -> Chain {
+pub(super) fn chain(bytes: &[u8], limits: Limits) -> Chain {
     let mut rest = bytes;
     let mut frames = 0_u32;
     // A handful proves as much as a thousand, and keeps the cost independent of the segment's size.
     while frames < 16 {
         let Some((octets, after)) = rest.split_first_chunk::<HEAD>() else {
-            // The beginning of a header: its type and flags may be missing, but never is it more than 16 MiB long.
-            return match frames {
-                0 => Chain::None,
-                _ if rest.first().is_some_and(|high| *high > 0x10) => Chain::None,
-                _ => Chain::Whole,
-            };
+            return if frames > 0 && begins(rest, limits) { Chain::Whole } else { Chain::None };
         };
         let head = Head::parse(octets);
-        if !head.believable(direction, max_length) {
+        if !head.believable(limits) {
             return Chain::None;
         }
         frames = frames.saturating_add(1);
@@ -146,6 +155,16 @@ pub(super) fn chain(direction: Direction, bytes: &[u8], max_length: u32) -> Chai
         }
     }
     Chain::Whole
+}
+
+/// Whether octets can be the beginning of a header, as far as they go.
+fn begins(octets: &[u8], limits: Limits) -> bool {
+    let at = |place: usize| octets.get(place).copied();
+    let length = u32::from_be_bytes([0, at(0).unwrap_or(0), at(1).unwrap_or(0), at(2).unwrap_or(0)]);
+    let known = at(3).is_none_or(|kind| {
+        known_flags(kind).is_some_and(|known| at(4).is_none_or(|flags| flags & !known == 0))
+    });
+    known && length <= limits.length
 }
 
 /// The name of an error code (§7).

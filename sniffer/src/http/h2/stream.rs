@@ -119,6 +119,8 @@ pub(super) struct Half {
     torn: bool,
     /// DATA has come.
     pub(super) content_begun: bool,
+    /// The body is taken for gzip because of how it begins.
+    taken_for_gzip: bool,
 }
 
 #[derive(Debug)]
@@ -147,6 +149,8 @@ pub(super) struct Stream {
     talk: Option<Box<Talk>>,
     /// The answer began before the request was complete.
     early: bool,
+    /// When it was last heard of, if a hole touched it.
+    touched: Option<Timestamp>,
     /// Octets charged for header fields.
     charged: usize,
 }
@@ -169,6 +173,7 @@ impl Half {
             ended: false,
             torn: false,
             content_begun: false,
+            taken_for_gzip: false,
         }
     }
 
@@ -193,14 +198,34 @@ impl Half {
             ended: true,
             torn: false,
             content_begun: false,
+            taken_for_gzip: false,
         }
     }
 
     fn data(&mut self, bytes: &[u8], config: &Config, budget: &mut Budget) {
-        self.content_begun = true;
+        if !self.content_begun {
+            self.content_begun = true;
+            self.recognise(bytes, config, budget);
+        }
         if let Content::Building(body) = &mut self.body {
             if self.torn { body.framing(bytes.len() as u64) } else { body.data(bytes, config, budget) }
         }
+    }
+
+    /// Content-Encoding may be among the fields that are unknown. gzip says itself what it is (RFC 1952 §2.3.1), and
+    /// its checksum proves it; this is said with the body. The other codings have no such mark.
+    fn recognise(&mut self, bytes: &[u8], config: &Config, budget: &mut Budget) {
+        let may_be_coded = self.fields.unknown && self.fields.headers.get("content-encoding").is_none();
+        if !(may_be_coded && bytes.starts_with(&[0x1f, 0x8b, 0x08])) {
+            return;
+        }
+        let mut headers = Headers::default();
+        headers.push(Some(b"content-encoding"), Some(b"gzip"));
+        let gzip = Content::Building(BodyBuilder::new(&headers, self.fields.status, config));
+        if let Content::Building(plain) = std::mem::replace(&mut self.body, gzip) {
+            plain.finish(false, config, budget);
+        }
+        self.taken_for_gzip = true;
     }
 
     fn gap(&mut self, length: u64) {
@@ -212,7 +237,11 @@ impl Half {
 
     /// The message as far as it came, and what was odd about its body.
     fn finish(self, config: &Config, budget: &mut Budget, anomalies: &mut Vec<Anomaly>) -> (Message, Fields) {
-        let Self { mut fields, trailers, body, first, last, ended, torn, .. } = self;
+        let Self { mut fields, trailers, body, first, last, ended, torn, taken_for_gzip, .. } = self;
+        if taken_for_gzip {
+            let detail = "Content-Encoding is unknown; the body begins as gzip, and was decoded as that";
+            anomalies.push(Anomaly::new(AnomalyKind::HpackLost, detail));
+        }
         let body = match body {
             Content::Done(body) => body,
             Content::Building(body) => {
@@ -242,6 +271,7 @@ impl Stream {
             answer_ack: None,
             talk: None,
             early: false,
+            touched: None,
             charged: 0,
         }
     }
@@ -369,6 +399,12 @@ impl Stream {
         if let Some(half) = self.half(direction) {
             half.torn |= !half.ended;
         }
+        self.touched = Some(time);
+    }
+
+    /// When it was last heard of, if frames of unknown number were missing since it began.
+    pub(super) fn touched(&self) -> Option<Timestamp> {
+        self.touched
     }
 
     /// Whether octets missing in this direction may belong to this stream.
@@ -402,6 +438,9 @@ impl Stream {
     pub(super) fn touch(&mut self, direction: Direction, time: Timestamp) {
         if let Some(half) = self.half(direction) {
             half.last = half.last.max(time);
+        }
+        if let Some(touched) = &mut self.touched {
+            *touched = time.max(*touched);
         }
     }
 

@@ -223,7 +223,7 @@ fn encode_integer(value: usize, prefix: u32, first: u8, out: &mut Vec<u8>) {
 
 /// An encoder as plain as the RFC: it indexes what it can, and inserts, hides or updates as the test says.
 #[derive(Default)]
-struct Encoder {
+pub(in crate::http) struct Encoder {
     entries: VecDeque<(Vec<u8>, Vec<u8>)>,
     limit: Option<usize>,
 }
@@ -253,7 +253,7 @@ impl Encoder {
         out.extend(coded);
     }
 
-    fn field(&mut self, name: &[u8], value: &[u8], insert: bool, huffman: bool, out: &mut Vec<u8>) {
+    pub(in crate::http) fn field(&mut self, name: &[u8], value: &[u8], insert: bool, huffman: bool, out: &mut Vec<u8>) {
         let all = || {
             STATIC
                 .iter()

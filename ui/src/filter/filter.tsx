@@ -1,0 +1,427 @@
+// The filter: a view, chips, and free text that becomes chips. The same as an expression (CEL) for those who want it.
+// An error is said where it is; the list keeps the last good result.
+
+import { signal, useSignal } from '@preact/signals';
+import type { JSX } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import { api } from '../api';
+import { clockText, grouped } from '../format';
+import type { Words } from '../i18n/en';
+import { Icon } from '../shapes';
+import { addChip, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
+import { chipOf, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
+
+const input = signal('');
+const asCel = signal(false);
+const celText = signal('');
+
+export function focusFilter(): void {
+  if (asCel.peek()) document.getElementById('cel')?.focus();
+  else document.getElementById('filter')?.focus();
+}
+
+/** How a value of a chip is shown. */
+function shown(field: Field, value: string, words: Words): string {
+  if (field === 'between' || field === 'from' || field === 'to' || field === 'server') return book.value.short(value);
+  if (field === 'kind') return words.kinds[value] ?? value;
+  if (field === 'signature') return words.verdicts[value as keyof Words['verdicts']] ?? value;
+  if (field === 'id' || field === 'actor') return value.replace(/^https?:\/\//, '').length > 40 ? `…${value.slice(-38)}` : value.replace(/^https?:\/\//, '');
+  return value;
+}
+
+export function chipText(chip: Chip, words: Words): { label: string; value: string } {
+  const values = chip.values.map((v) => shown(chip.field, v, words)).join(chip.field === 'between' ? words.comma : words.or);
+  const not = chip.not ? `${words.not} ` : '';
+  if (chip.field === 'cel') return { label: `${not}CEL`, value: values };
+  if (chip.field === 'word') return { label: not.trim(), value: values };
+  const op = words.ops[chip.op];
+  return { label: words.code === 'ja' ? `${not}${words.fields[chip.field]}${chip.op === 'is' ? '' : op}` : `${not}${words.fields[chip.field]} ${op}`, value: values };
+}
+
+const KINDS = ['inbox-delivery', 'actor', 'key', 'object', 'collection', 'webfinger', 'nodeinfo', 'nodeinfo-discovery', 'robots', 'media', 'client-api', 'streaming', 'page', 'asset', 'other'];
+const ACTIVITIES = ['Follow', 'Accept', 'Reject', 'Create', 'Update', 'Delete', 'Announce', 'Like', 'Undo', 'Block', 'Flag', 'Move', 'Add', 'Remove', 'EmojiReact'];
+
+/** Values that a field offers, with counts where the node knows them. */
+function valuesOf(field: Field): [string, number | null][] {
+  switch (field) {
+    case 'between':
+    case 'server':
+    case 'from':
+    case 'to':
+      return book.value.all.map((h) => [h.host, null]);
+    case 'kind':
+      return KINDS.map((k) => [k, null]);
+    case 'activity':
+      return ACTIVITIES.map((a) => [a, null]);
+    case 'status':
+      return ['2xx', '3xx', '4xx', '5xx', '401', '404'].map((s) => [s, null]);
+    case 'took':
+      return ['10 ms', '100 ms', '1 s', '10 s'].map((d) => [d, null]);
+    case 'signature':
+      return ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'].map((v) => [v, null]);
+    case 'digest':
+      return ['match', 'mismatch', 'absent', 'not-checkable'].map((v) => [v, null]);
+    case 'method':
+      return ['GET', 'POST', 'HEAD', 'PUT', 'DELETE'].map((m) => [m, null]);
+    default:
+      return [];
+  }
+}
+
+interface Suggestion {
+  key: string;
+  label: string;
+  detail: string;
+  /** A chip to add, or text to go on typing with. */
+  chip?: Chip;
+  text?: string;
+}
+
+function suggestions(text: string, words: Words): Suggestion[] {
+  const now = typed(text, words.fields);
+  const dash = now.not ? '-' : '';
+  if (now.field) {
+    const field = now.field;
+    const op = now.op ?? defaultOp(field);
+    const done = now.rest.split(/\s*,\s*/);
+    const last = (done.pop() ?? '').toLowerCase();
+    return valuesOf(field)
+      .filter(([v]) => v.toLowerCase().includes(last) || shown(field, v, words).toLowerCase().includes(last))
+      .filter(([v]) => !done.includes(v))
+      .slice(0, 9)
+      .map(([v, count]): Suggestion => {
+        if (field === 'between' && done.length === 0) return { key: v, label: shown(field, v, words), detail: v, text: `${dash}${words.fields.between} ${v}, ` };
+        const chip: Chip = { field, op, values: [...done, v], not: now.not };
+        return { key: v, label: [...done, v].map((x) => shown(field, x, words)).join(words.comma), detail: count === null ? '' : grouped(count), chip };
+      });
+  }
+  const rest = now.rest.trim().toLowerCase();
+  const fields = TYPED.filter((f) => words.fields[f].toLowerCase().startsWith(rest) || f.startsWith(rest));
+  const found: Suggestion[] = fields.slice(0, rest ? 6 : 15).map((f) => ({ key: `field ${f}`, label: words.fields[f], detail: words.ops[defaultOp(f)], text: `${dash}${words.fields[f]} ${words.code === 'en' ? `${words.ops[defaultOp(f)]} ` : ''}` }));
+  if (rest.length > 1) {
+    const word = now.rest.trim();
+    found.unshift({ key: 'word', label: word, detail: words.fields.word, chip: { field: 'word', op: 'contains', values: [word], not: now.not } });
+    found.push({ key: 'body', label: `${words.fields.body} ${words.ops.contains} ${word}`, detail: '', chip: { field: 'body', op: 'contains', values: [word], not: now.not } });
+    for (const [value] of valuesOf('server').filter(([h]) => h.includes(rest)).slice(0, 3)) found.push({ key: `server ${value}`, label: `${words.fields.server} ${words.ops.is} ${shown('server', value, words)}`, detail: value, chip: { field: 'server', op: 'is', values: [value], not: now.not } });
+    for (const [value] of valuesOf('activity').filter(([a]) => a.toLowerCase().startsWith(rest)).slice(0, 2)) found.push({ key: `activity ${value}`, label: `${words.fields.activity} ${words.ops.is} ${value}`, detail: '', chip: { field: 'activity', op: 'is', values: [value], not: now.not } });
+  }
+  return found;
+}
+
+export function Filter(): JSX.Element {
+  const w = t.value;
+  const field = useRef<HTMLInputElement>(null);
+  const open = useSignal(false);
+  const chosen = useSignal(-1);
+  const error = feed.error.value?.code === 'bad-filter' ? feed.error.value : null;
+  const list = open.value ? suggestions(input.value, w) : [];
+  const now = chips.value;
+
+  const add = (chip: Chip) => {
+    input.value = '';
+    chosen.value = -1;
+    addChip(chip);
+    field.current?.focus();
+  };
+  const take = (s: Suggestion) => {
+    if (s.chip) add(s.chip);
+    else if (s.text !== undefined) {
+      input.value = s.text;
+      chosen.value = -1;
+      field.current?.focus();
+    }
+  };
+  const remove = (i: number) => setChips(now.filter((_, at) => at !== i));
+  const bad = (chip: Chip) => error !== null && (chip.field === 'cel' || !now.some((c) => c.field === 'cel'));
+  const timeChips: [string, 'from' | 'to', string][] = [];
+  if (place.value.from) timeChips.push([w.stripFrom, 'from', place.value.from]);
+  if (place.value.to) timeChips.push([w.stripTo, 'to', place.value.to]);
+
+  return (
+    <section class="filterrow" role="search" aria-label={w.filter}>
+      <div class={`filterbox ${error ? 'bad' : ''}`} onClick={(event) => event.target === event.currentTarget && focusFilter()}>
+        <Icon name="filter" />
+        <span class={`chip view ${place.value.v === 'all' ? 'off' : ''}`}>
+          <button type="button" class="chipbody" title={w.keys.view} onClick={() => setView(place.value.v === 'all' ? 'federation' : 'all')}>
+            {w.views[place.value.v]}
+          </button>
+          {place.value.v === 'federation' && (
+            <button type="button" class="chipx" aria-label={w.removeChip(w.views.federation)} onClick={() => setView('all')}>
+              <Icon name="x" />
+            </button>
+          )}
+        </span>
+        {timeChips.map(([name, key, value]) => (
+          <span class="chip">
+            <span class="chiplabel">{name}</span> <b>{clockText(value, local.value).slice(0, 12)}</b>
+            <button type="button" class="chipx" aria-label={w.removeChip(name)} onClick={() => go({ [key]: '', at: '' })}>
+              <Icon name="x" />
+            </button>
+          </span>
+        ))}
+        {asCel.value ? (
+          <Cel />
+        ) : (
+          <>
+            {now.map((chip, i) => {
+              const text = chipText(chip, w);
+              return (
+                <span class={`chip ${bad(chip) ? 'bad' : ''} ${chip.not ? 'not' : ''}`} title={celOf(chip) ?? ''}>
+                  <button
+                    type="button"
+                    class="chipbody"
+                    onClick={() => {
+                      if (chip.field === 'cel') {
+                        celText.value = place.peek().q;
+                        asCel.value = true;
+                        return;
+                      }
+                      input.value = `${chip.not ? '-' : ''}${chip.field === 'word' ? '' : `${w.fields[chip.field]} ${w.code === 'en' ? `${w.ops[chip.op]} ` : ''}`}${chip.values.join(', ')}`;
+                      remove(i);
+                      field.current?.focus();
+                    }}
+                  >
+                    <span class="chiplabel">{text.label}</span> <b>{text.value}</b>
+                  </button>
+                  <button type="button" class="chipx" aria-label={w.removeChip(`${text.label} ${text.value}`)} onClick={() => remove(i)}>
+                    <Icon name="x" />
+                  </button>
+                </span>
+              );
+            })}
+            <input
+              id="filter"
+              ref={field}
+              type="text"
+              role="combobox"
+              aria-label={w.filter}
+              aria-expanded={list.length > 0}
+              aria-controls="suggestions"
+              aria-autocomplete="list"
+              aria-activedescendant={chosen.value >= 0 ? `suggestion-${chosen.value}` : undefined}
+              autocomplete="off"
+              spellcheck={false}
+              placeholder={w.filterPlaceholder}
+              value={input.value}
+              onInput={(event) => {
+                input.value = event.currentTarget.value;
+                open.value = true;
+                chosen.value = -1;
+              }}
+              onFocus={() => (open.value = true)}
+              onBlur={() => window.setTimeout(() => (open.value = false), 120)}
+              onKeyDown={(event) => {
+                if (event.isComposing) return;
+                if (event.key === 'ArrowDown' && list.length > 0) chosen.value = (chosen.value + 1) % list.length;
+                else if (event.key === 'ArrowUp' && list.length > 0) chosen.value = chosen.value <= 0 ? list.length - 1 : chosen.value - 1;
+                else if (event.key === 'Enter') {
+                  const picked = list[chosen.value];
+                  if (picked) take(picked);
+                  else {
+                    const chip = chipOf(input.value, w.fields);
+                    if (chip) add(chip);
+                  }
+                } else if (event.key === 'Tab' && chosen.value >= 0 && list[chosen.value]) take(list[chosen.value]!);
+                else if (event.key === 'Backspace' && input.value === '' && now.length > 0) remove(now.length - 1);
+                else if (event.key === 'Escape') {
+                  event.stopPropagation();
+                  if (input.value) input.value = '';
+                  else field.current?.blur();
+                  open.value = false;
+                  return;
+                } else return;
+                event.preventDefault();
+              }}
+            />
+          </>
+        )}
+        {!asCel.value && <kbd aria-hidden="true">/</kbd>}
+        <button
+          type="button"
+          class="celbutton"
+          title={w.celTitle}
+          aria-pressed={asCel.value}
+          onClick={() => {
+            celText.value = expression(now);
+            asCel.value = !asCel.value;
+            if (asCel.value) requestAnimationFrame(focusFilter);
+          }}
+        >
+          CEL
+        </button>
+        {list.length > 0 && (
+          <ul class="suggestions" id="suggestions" role="listbox" aria-label={w.filter}>
+            {list.map((s, i) => (
+              <li
+                key={s.key}
+                id={`suggestion-${i}`}
+                role="option"
+                aria-selected={i === chosen.value}
+                onPointerDown={(event) => {
+                  event.preventDefault();
+                  take(s);
+                }}
+              >
+                <b>{s.label}</b>
+                <span>{s.detail}</span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+      <Counted />
+      <Export />
+      {error && (
+        <p class="filtererror" role="alert">
+          <b>{w.filterError(error.line, error.column)}</b>
+          {': '}
+          {error.message}
+          {error.help && ` ${error.help}`} <span class="dim">{w.keepsLast}</span>
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Cel(): JSX.Element {
+  const w = t.value;
+  const error = useSignal('');
+  useEffect(() => {
+    const abort = new AbortController();
+    const timer = window.setTimeout(() => {
+      if (celText.value.trim() === '') return void (error.value = '');
+      api.filter(celText.value, abort.signal).then(
+        () => (error.value = ''),
+        (e: unknown) => {
+          if (abort.signal.aborted) return;
+          const { line, column, message, help } = e as { line: number | null; column: number | null; message: string; help: string | null };
+          error.value = `${w.filterError(line, column)}: ${message}${help ? ` ${help}` : ''}`;
+        },
+      );
+    }, 250);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [celText.value]);
+  const apply = () => {
+    go({ q: celText.value.trim(), at: '' });
+    if (!error.value) asCel.value = false;
+  };
+  return (
+    <>
+      <input
+        id="cel"
+        class="mono"
+        type="text"
+        aria-label="CEL"
+        aria-invalid={error.value !== ''}
+        aria-describedby="cel-error"
+        autocomplete="off"
+        spellcheck={false}
+        placeholder={w.celEmpty}
+        value={celText.value}
+        onInput={(event) => (celText.value = event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.isComposing) return;
+          if (event.key === 'Enter') apply();
+          else if (event.key === 'Escape') {
+            event.stopPropagation();
+            asCel.value = false;
+          }
+        }}
+      />
+      {error.value && (
+        <span class="celerror" id="cel-error" role="alert">
+          {error.value}
+        </span>
+      )}
+      <button type="button" class="link strong" onClick={apply}>
+        {w.celApply}
+      </button>
+    </>
+  );
+}
+
+function Counted(): JSX.Element {
+  const w = t.value;
+  const count = feed.count.value;
+  if (!count) return <span class="counted" />;
+  const [shownText, ofText] = w.ofTotal(count.exact ? grouped(count.matched) : w.atLeast(grouped(count.matched)), grouped(count.total));
+  return (
+    <span class="counted">
+      <b>{shownText}</b>
+      <span>{ofText}</span>
+    </span>
+  );
+}
+
+function Export(): JSX.Element {
+  const w = t.value;
+  const open = useSignal(false);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (!open.value) return;
+    const close = (event: Event) => {
+      if (event instanceof KeyboardEvent ? event.key === 'Escape' : !box.current?.contains(event.target as Node)) {
+        event.stopPropagation();
+        open.value = false;
+      }
+    };
+    document.addEventListener('pointerdown', close, true);
+    document.addEventListener('keydown', close, true);
+    return () => {
+      document.removeEventListener('pointerdown', close, true);
+      document.removeEventListener('keydown', close, true);
+    };
+  }, [open.value]);
+  const { q, v, from, to } = place.value;
+  const count = feed.count.value;
+  return (
+    <div class="menu" ref={box}>
+      <button type="button" class="button" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
+        <Icon name="export" /> <span>{w.export}</span>
+      </button>
+      {open.value && (
+        <div class="menubox">
+          <p>{w.exportWhat(count ? grouped(count.matched) : '…')}</p>
+          {(
+            [
+              ['har', w.exportHar],
+              ['pcapng', w.exportPcapng],
+              ['jsonl', w.exportJsonl],
+            ] as const
+          ).map(([format, text]) => (
+            <a href={api.exportAddress(format, { q, v, from, to })} download="" onClick={() => (open.value = false)}>
+              {text}
+            </a>
+          ))}
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** Only like this: the activity itself for a delivery, else its servers and kind. */
+export function onlyLike(): void {
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  if (!row) return;
+  if (row.activity_id) return addChip({ field: 'id', op: 'is', values: [row.activity_id], not: false });
+  const hosts = [row.from, row.to].filter((h) => book.peek().has(h));
+  const more: Chip[] = [{ field: 'kind', op: 'is', values: [row.kind], not: false }];
+  if (hosts.length === 2 && hosts[0] !== hosts[1]) more.unshift({ field: 'between', op: 'is', values: hosts, not: false });
+  const now = chips.peek();
+  setChips([...now, ...more.filter((c) => !now.some((n) => JSON.stringify(n) === JSON.stringify(c)))]);
+}
+
+/** Hides such: the activity's type for a delivery, else the kind. */
+export function hideLike(): void {
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  if (!row) return;
+  addChip(row.activity ? { field: 'activity', op: 'is', values: [row.activity], not: true } : { field: 'kind', op: 'is', values: [row.kind], not: true });
+}
+
+export function removeLastChip(): void {
+  const now = chips.peek();
+  if (now.length > 0) setChips(now.slice(0, -1));
+}

@@ -1,0 +1,261 @@
+// The virtual list: a grid with roving focus over the rows in memory, which loads further at both ends, keeps its place
+// when rows come in before it, and follows the end until the reader scrolls up.
+
+import { computed, signal, useComputed, useSignalEffect } from '@preact/signals';
+import type { JSX } from 'preact';
+import { useLayoutEffect, useRef } from 'preact/hooks';
+import { duration, grouped } from '../format';
+import { Icon } from '../shapes';
+import { active, feed, following, go, hostChars, inSight, local, middling, narrow, openDetail, openPage, place, reveal, t, toEnd, wide } from '../state';
+import { Mark } from '../shapes';
+import { RowView } from './row';
+import { indexOf, itemAt, layout, type Layout } from './window';
+
+const OVERSCAN = 12;
+/** Rows from an end at which more is loaded. */
+const NEAR_END = 80;
+
+export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : middling.value || (place.value.sel !== '' && !wide.value) ? 'beside' : 'full'));
+const sizes = computed(() => (narrow.value ? { row: 64, quiet: 20, loss: 30 } : { row: 27, quiet: 18, loss: 27 }));
+const laid = computed<Layout>(() => layout(feed.rows.value, sizes.value));
+const scroll = signal({ top: 0, height: 600 });
+/** The last row that can be seen. */
+const lastSeen = signal(-1);
+
+function Heads({ full }: { full: boolean }): JSX.Element {
+  const w = t.value;
+  const zone = local.value ? w.timeZone.local : w.timeZone.utc;
+  const head = (c: string, text: string) => (
+    <span role="columnheader" class={c}>
+      {text}
+    </span>
+  );
+  return (
+    <div role="row" aria-rowindex={1} class="heads">
+      <span role="columnheader" class="time">
+        <button type="button" class="zone" title={w.timeSwitch} onClick={() => go({ local: !local.value }, 'replace')}>
+          {w.time}
+          {full && ` (${zone})`}
+        </button>
+      </span>
+      {head('hosts', full ? w.fromTo : w.fromToShort)}
+      {head('kind', w.kind)}
+      <span class="gutter" />
+      {head('meaning', w.meaning)}
+      {full && head('request', w.requestColumn)}
+      {head('num', w.status)}
+      {head('num took', w.took)}
+      {full && head('num body', w.body)}
+      {head('sig', full ? w.signature : w.sig)}
+      <span role="columnheader" class="marks">
+        <span class="off-screen">{w.marks}</span>
+      </span>
+    </div>
+  );
+}
+
+export function List(): JSX.Element {
+  const box = useRef<HTMLDivElement>(null);
+  const anchor = useRef<{ id: string; dy: number } | null>(null);
+  /** Where the page itself scrolled to last: a scroll event from there is not the reader's. */
+  const own = useRef(-1);
+  const atTimer = useRef(0);
+
+  const remember = () => {
+    const el = box.current;
+    const rows = feed.rows.peek();
+    const l = laid.peek();
+    if (!el || rows.length === 0) return;
+    let i = itemAt(l.tops, el.scrollTop);
+    while (i < l.items.length && l.items[i]?.kind !== 'row') i++;
+    const item = l.items[i];
+    const row = item ? rows[item.row] : undefined;
+    anchor.current = row ? { id: row.id, dy: (l.tops[i] ?? 0) - el.scrollTop } : null;
+  };
+
+  const measure = () => {
+    const el = box.current;
+    if (!el) return;
+    const l = laid.peek();
+    const rows = feed.rows.peek();
+    const now = { top: el.scrollTop, height: el.clientHeight };
+    if (scroll.peek().top !== now.top || scroll.peek().height !== now.height) scroll.value = now;
+    const bottom = l.items[itemAt(l.tops, now.top + now.height - 14)];
+    lastSeen.value = bottom ? bottom.row : -1;
+    const top = l.items[itemAt(l.tops, now.top)];
+    const firstRow = top && rows[top.row];
+    const lastRow = bottom && rows[bottom.row];
+    if (firstRow && lastRow && (inSight.peek()?.from !== firstRow.started || inSight.peek()?.to !== lastRow.started)) inSight.value = { from: firstRow.started, to: lastRow.started };
+    if (!feed.ready.peek()) return;
+    if (top && top.row < NEAR_END) void feed.loadBefore();
+    if (bottom && bottom.row > rows.length - NEAR_END) void feed.loadAfter();
+  };
+
+  const onScroll = () => {
+    const el = box.current;
+    if (!el) return;
+    measure();
+    remember();
+    const end = el.scrollTop + el.clientHeight >= el.scrollHeight - 4 && !feed.moreAfter.peek();
+    if (Math.abs(el.scrollTop - own.current) >= 1 && end !== following.peek() && feed.ready.peek()) following.value = end;
+    clearTimeout(atTimer.current);
+    atTimer.current = window.setTimeout(() => {
+      const id = following.peek() ? '' : (anchor.current?.id ?? '');
+      if (place.peek().page === 'list' && place.peek().at !== id && feed.rows.peek().length > 0) go({ at: id }, 'replace');
+    }, 400);
+  };
+
+  const scrollTo = (top: number) => {
+    const el = box.current;
+    if (!el || Math.abs(el.scrollTop - top) < 1) return;
+    el.scrollTop = top;
+    own.current = el.scrollTop;
+  };
+
+  // Rows changed: stay where the reader is, or at the end.
+  const rowsNow = feed.rows.value;
+  const laidNow = laid.value;
+  useLayoutEffect(() => {
+    const el = box.current;
+    if (!el) return;
+    if (following.peek() && !feed.moreAfter.peek()) scrollTo(el.scrollHeight);
+    else if (anchor.current) {
+      const i = indexOf(rowsNow, anchor.current.id);
+      if (i >= 0) scrollTo((laidNow.tops[laidNow.itemOfRow[i] ?? 0] ?? 0) - anchor.current.dy);
+    }
+    measure();
+  }, [rowsNow, laidNow, listLayout.value]);
+
+  useSignalEffect(() => {
+    const wish = reveal.value;
+    if (!wish) return;
+    // After the rows of this state are on the page.
+    requestAnimationFrame(() => {
+      const el = box.current;
+      if (!el || reveal.peek() !== wish) return;
+      reveal.value = null;
+      const l = laid.peek();
+      if (wish === 'end') scrollTo(el.scrollHeight);
+      else if (wish === 'start') scrollTo(0);
+      else {
+        const i = indexOf(feed.rows.peek(), wish.id);
+        if (i < 0) return;
+        const item = l.itemOfRow[i] ?? 0;
+        const top = l.tops[item] ?? 0;
+        const height = sizes.peek().row;
+        if (wish.where === 'top') scrollTo(top);
+        else if (wish.where === 'middle') scrollTo(Math.max(0, top - el.clientHeight / 2));
+        else if (top < el.scrollTop + height) scrollTo(Math.max(0, top - height));
+        else if (top + 2 * height > el.scrollTop + el.clientHeight) scrollTo(top + 2 * height - el.clientHeight);
+      }
+      measure();
+      remember();
+      const id = wish === 'end' || wish === 'start' ? active.peek() : wish.id;
+      const focused = document.activeElement;
+      if (focused?.closest('.grid') || (wish !== 'end' && wish !== 'start' && wish.where === 'near' && (focused === document.body || focused === null))) document.getElementById(`row-${id}`)?.focus({ preventScroll: true });
+    });
+  });
+
+  useLayoutEffect(() => {
+    const el = box.current;
+    if (!el) return;
+    const observer = new ResizeObserver(() => {
+      if (following.peek()) scrollTo(el.scrollHeight);
+      measure();
+    });
+    observer.observe(el);
+    return () => observer.disconnect();
+  }, []);
+
+  const range = useComputed(() => {
+    const { top, height } = scroll.value;
+    const l = laid.value;
+    return [Math.max(0, itemAt(l.tops, top) - OVERSCAN), Math.min(l.items.length, itemAt(l.tops, top + height) + OVERSCAN + 1)] as const;
+  });
+
+  const kind = listLayout.value;
+  const w = t.value;
+  const rows = rowsNow;
+  const [first, last] = range.value;
+  const base = feed.base.value;
+  const count = feed.count.value;
+  const shown: JSX.Element[] = [];
+  const drawRow = (item: number, i: number) => {
+    const row = rows[i];
+    if (!row) return;
+    shown.push(
+      <RowView
+        key={row.id}
+        row={row}
+        index={base === null ? null : base + i}
+        top={laidNow.tops[item] ?? 0}
+        active={row.id === active.value}
+        selected={row.id === place.value.sel}
+        fresh={feed.fresh.value.has(row.id)}
+        layout={kind}
+      />,
+    );
+  };
+  for (let i = first; i < last; i++) {
+    const item = laidNow.items[i];
+    if (!item) continue;
+    if (item.kind === 'row') drawRow(i, item.row);
+    else if (item.kind === 'quiet')
+      shown.push(
+        <div key={`q${rows[item.row]?.id}`} class="quiet" role="presentation" style={{ top: `${laidNow.tops[i]}px` }}>
+          <span>{w.quiet(duration(item.us))}</span>
+        </div>,
+      );
+    else
+      shown.push(
+        <div key={`l${rows[item.row]?.id}`} class="loss" role="presentation" style={{ top: `${laidNow.tops[i]}px` }}>
+          <Mark name="gap" label={w.markGap} />
+          <b>{w.lossBand(duration(item.us))[0]}</b>
+          <span>{w.lossBand(duration(item.us))[1]}</span>
+        </div>,
+      );
+  }
+  // The active row stays on the page, however far it is scrolled away, so that the focus is not lost.
+  const here = indexOf(rows, active.value);
+  const hereItem = here < 0 ? -1 : (laidNow.itemOfRow[here] ?? -1);
+  if (hereItem >= 0 && (hereItem < first || hereItem >= last)) drawRow(hereItem, here);
+
+  const rowAt = (event: Event) => (event.target as Element).closest<HTMLElement>('[data-id]')?.dataset.id;
+  const newer = base !== null && count?.exact ? count.matched - (base + lastSeen.value + 1) : feed.moreAfter.value ? null : rows.length - 1 - lastSeen.value;
+  const total = count?.exact && base !== null ? count.matched + 1 : -1;
+
+  return (
+    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${Math.ceil(hostChars.value * 7.4)}px` }}>
+      <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
+        {kind !== 'phone' && <Heads full={kind === 'full'} />}
+        <div
+          class="scroller"
+          ref={box}
+          role="rowgroup"
+          onScroll={onScroll}
+          onClick={(event) => {
+            const id = rowAt(event);
+            if (id) openDetail(id);
+          }}
+          onDblClick={(event) => {
+            const id = rowAt(event);
+            if (id) openPage(id);
+          }}
+          onFocusIn={(event) => {
+            const id = rowAt(event);
+            if (id && id !== active.peek()) active.value = id;
+          }}
+        >
+          <div class="space" role="presentation" style={{ height: `${laidNow.tops.at(-1) ?? 0}px` }}>
+            {shown}
+          </div>
+        </div>
+      </div>
+      {!following.value && rows.length > 0 && (newer === null || newer > 0) && (
+        <button type="button" class="newer" onClick={() => void toEnd()}>
+          <Icon name="down" /> {newer === null ? w.newerUnknown : w.newer(grouped(newer))}
+        </button>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,211 @@
+// One row of the list: the sentence first, everything else serves it.
+
+import type { JSX } from 'preact';
+import type { Row } from '../api';
+import { clock, clockText, duration, keepEnd, shortTarget, size } from '../format';
+import type { Words } from '../i18n/en';
+import { plain, sentence, type Part } from '../sentence';
+import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
+import { book, hostChars, lang, local, t } from '../state';
+import { isDelivery, statusClass, trouble } from './window';
+
+export function Sentence({ parts }: { parts: readonly Part[] }): JSX.Element {
+  return (
+    <>
+      {parts.map(([kind, text]) => (kind === 'host' ? <span class="at">{text}</span> : kind === 'name' ? <b>{text}</b> : text))}
+    </>
+  );
+}
+
+export function Time({ at }: { at: string }): JSX.Element {
+  const c = clock(at, local.value);
+  return (
+    <>
+      {c.minute}
+      <i>{c.second}</i>
+      {c.milli}
+    </>
+  );
+}
+
+export function Unit({ of: [n, unit] }: { of: [string, string] }): JSX.Element {
+  return (
+    <>
+      {n}
+      <small>{unit}</small>
+    </>
+  );
+}
+
+export const kindWord = (row: Row, words: Words): string => (isDelivery(row) && row.activity ? row.activity : (words.kinds[row.kind] ?? row.kind));
+export const reasonWord = (reason: string, words: Words): string => words.reasons[reason] ?? reason.replace(/^key answers (\d+)$/, (_, status: string) => words.keyAnswers(status));
+
+/** One row in one breath, for screen readers. */
+export function spoken(row: Row): string {
+  const words = t.value;
+  const seal = sealOf(row.signature, row.digest);
+  const c = statusClass(row);
+  return [
+    clockText(row.started, local.value).slice(0, 8),
+    words.toHost(book.value.short(row.from), book.value.short(row.to)),
+    kindWord(row, words),
+    plain(sentence(row, lang.value, book.value)),
+    row.status === null ? words.noAnswer : `${row.status}${c === 'ok' ? '' : ` ${words.statusWords[c]}`}`,
+    words.signatureIs(seal === 'mismatch' ? words.mismatch : words.verdicts[seal]),
+    row.reason && reasonWord(row.reason, words),
+    row.gaps > 0 && words.markGap,
+    row.lint_errors > 0 && words.markLintError,
+    row.lint_warnings > 0 && words.markLintWarn,
+  ]
+    .filter(Boolean)
+    .join(words.comma);
+}
+
+/** Activities that bring a note along. */
+const CARRIES_TEXT = new Set(['Create', 'Update']);
+
+function Marks({ row }: { row: Row }): JSX.Element {
+  const words = t.value;
+  return (
+    <>
+      {row.gaps > 0 && <Mark name="gap" label={words.markGap} />}
+      {row.lint_errors > 0 ? <Mark name="lint-error" label={words.markLintError} /> : row.lint_warnings > 0 && <Mark name="lint-warn" label={words.markLintWarn} />}
+      {row.anomalies > 0 && row.gaps === 0 && row.lint_errors === 0 && row.lint_warnings === 0 && <Mark name="anomaly" label={words.markAnomaly} />}
+      {row.websocket && <Mark name="websocket" label={words.markWebSocket} />}
+    </>
+  );
+}
+
+interface RowProps {
+  row: Row;
+  index: number | null;
+  top: number;
+  active: boolean;
+  selected: boolean;
+  fresh: boolean;
+  layout: 'full' | 'beside' | 'phone';
+}
+
+export function RowView({ row, index, top, active, selected, fresh, layout }: RowProps): JSX.Element {
+  const words = t.value;
+  const from = book.value.get(row.from);
+  const to = book.value.get(row.to);
+  const delivery = isDelivery(row);
+  const bad = trouble(row);
+  const parts = sentence(row, lang.value, book.value);
+  const reason = row.reason ? reasonWord(row.reason, words) : null;
+  const hidden = !CARRIES_TEXT.has(row.activity ?? '') || row.excerpt !== null ? null : row.visibility === 'direct' ? words.hidden.direct : row.visibility === 'followers' ? words.hidden.followers : null;
+  const classes = ['row', delivery ? 'delivery' : 'fetch', bad === 'none' ? '' : bad, row.gaps > 0 ? 'lossy' : '', selected ? 'selected' : '', fresh ? 'fresh' : ''].filter(Boolean).join(' ');
+  const common = {
+    role: 'row',
+    id: `row-${row.id}`,
+    'data-id': row.id,
+    class: classes,
+    tabIndex: active ? 0 : -1,
+    'aria-selected': selected,
+    'aria-label': spoken(row),
+    ...(index === null ? {} : { 'aria-rowindex': index + 2 }),
+    style: { top: `${top}px` },
+  } as const;
+
+  if (layout === 'phone') {
+    return (
+      <div {...common}>
+        <span class="stack" role="gridcell">
+          <Badge host={from} />
+          <span class="chevron" aria-hidden="true" />
+          <Badge host={to} />
+        </span>
+        <span class="two" role="gridcell">
+          <span class="first">
+            <time dateTime={row.started}>{clockText(row.started, local.value).slice(0, 8)}</time>
+            <span class="kind">{kindWord(row, words)}</span>
+            {reason && <span class="reason">{reason}</span>}
+            <span class="end">
+              <Marks row={row} />
+              <Signature signature={row.signature} digest={row.digest} />
+              {!reason && row.took_us !== null && (
+                <span class="num">
+                  <Unit of={duration(row.took_us)} />
+                </span>
+              )}
+              <Status row={row} />
+            </span>
+          </span>
+          <span class="sentence">
+            <Sentence parts={parts} />
+          </span>
+        </span>
+      </div>
+    );
+  }
+
+  const full = layout === 'full';
+  const body = delivery || (row.answered ?? 0) === 0 ? row.sent : row.answered;
+  return (
+    <div {...common}>
+      <span role="gridcell" class="time">
+        <time dateTime={row.started} title={row.started}>
+          <Time at={row.started} />
+        </time>
+      </span>
+      <span role="gridcell" class="hosts" title={`${row.from}${row.from_software ? ` (${row.from_software})` : ''} → ${row.to}`}>
+        <Badge host={from} />
+        {full && <span class="host">{keepEnd(from.short, hostChars.value)}</span>}
+        <Icon name="arrow" />
+        <Badge host={to} />
+        {full && <span class="host">{keepEnd(to.short, hostChars.value)}</span>}
+      </span>
+      <span role="gridcell" class="kind">
+        <KindIcon kind={row.kind} />
+        <span class="cutend">{kindWord(row, words)}</span>
+      </span>
+      <span class="gutter" aria-hidden="true">
+        <i class="dot" />
+      </span>
+      <span role="gridcell" class="meaning">
+        <span class="sentence" title={plain(parts)}>
+          <Sentence parts={parts} />
+        </span>
+        {hidden ? (
+          <span class="excerpt">
+            <Icon name="lock" /> {hidden}
+          </span>
+        ) : (
+          row.excerpt &&
+          !reason && <span class="excerpt">{row.excerpt}</span>
+        )}
+        {reason && <span class="reason">{reason}</span>}
+      </span>
+      {full && (
+        <span role="gridcell" class="request" title={row.target ?? undefined}>
+          {row.method} {row.target === null ? '' : shortTarget(row.target, 30)}
+        </span>
+      )}
+      <span role="gridcell" class="num">
+        <Status row={row} />
+      </span>
+      <span role="gridcell" class="num took">
+        {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
+      </span>
+      {full && (
+        <span role="gridcell" class="num body">
+          {body === null || body === 0 ? (
+            ''
+          ) : (
+            <>
+              <i aria-hidden="true">{body === row.sent && (delivery || row.answered === 0) ? '↑' : '↓'}</i> <Unit of={size(body)} />
+            </>
+          )}
+        </span>
+      )}
+      <span role="gridcell" class="sig">
+        <Signature signature={row.signature} digest={row.digest} />
+        {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
+      </span>
+      <span role="gridcell" class="marks">
+        <Marks row={row} />
+      </span>
+    </div>
+  );
+}
