@@ -46,7 +46,7 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
         Kind::Page if scene.browser => scene.ask("page.form", &[("path", &path)]),
         Kind::Page if scene.head.is_get() => scene.ask("page.read", &[("path", &path)]),
         Kind::Asset if scene.browser => scene.ask("asset", &[("path", &path)]),
-        Kind::Asset => scene.ask("client.other", &[("method", method), ("path", &path)]),
+        Kind::Asset => scene.ask("asset.client", &[("path", &path)]),
         Kind::Unknown | Kind::InboxDelivery | Kind::OutboxPost | Kind::Other | Kind::Page => match (scene.head.method, scene.head.path) {
             (None, None) => Sentence::new("request.unknown", &[("from", scene.from), ("to", scene.to)]),
             (Some(method), None) => {

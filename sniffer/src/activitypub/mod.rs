@@ -30,6 +30,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
+pub use reason::REASONS;
 pub use sentence::{Language, TEMPLATES};
 
 // The kinds of `facts/activitypub-wire.md` §1.2.
@@ -403,7 +404,8 @@ impl Reader {
         let (signature, form) = signature::read(&head);
         let digest = digest::check(&head, &request.message.body);
         let agent = head.user_agent.map(|text| learnt.agent(text)).unwrap_or_default();
-        let origin = origin::find(&head, &agent, &signature, exchange.ends.client, learnt);
+        let refused = status.is_some_and(|s| s >= 400);
+        let origin = origin::find(&head, &agent, &signature, exchange.ends.client, refused, learnt);
         if let Some(host) = head.host {
             learnt.server(exchange.ends.server, host);
         }
@@ -547,6 +549,12 @@ fn wants_document(head: &Head<'_>, answer: &Answer<'_>, path: &str) -> bool {
 fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status: Option<u16>, learnt: &mut Learnt) {
     if let Some(key_id) = signature.key_id.as_deref() {
         learnt.key_page(key_id, None);
+    }
+    // Less than what User-Agents and NodeInfo say, so only where they said nothing.
+    if let (Some(host), Some(server)) = (scene.head.host, scene.answer.server.and_then(origin::proper_name))
+        && learnt.software_of(host).is_none()
+    {
+        learnt.runs(host, server);
     }
     if matches!(kind, Kind::Key | Kind::Actor | Kind::Object)
         && let Some(status) = status

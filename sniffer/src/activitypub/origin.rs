@@ -7,12 +7,13 @@ use super::head::{Head, without_default_port};
 use super::learn::{Learnt, Url};
 use super::{Origin, OriginSource, Signature};
 
-/// Finds the origin; learns which host sits behind the address and what it runs.
+/// Finds the origin; learns which host sits behind the address and what it runs. `refused`: the answer was an error.
 pub(super) fn find(
     head: &Head<'_>,
     agent: &Agent,
     signature: &Signature,
     peer: SocketAddr,
+    refused: bool,
     learnt: &mut Learnt,
 ) -> Origin {
     let peer = peer.ip().to_canonical();
@@ -38,7 +39,8 @@ pub(super) fn find(
     let claimed = key_host.map(|h| (h, OriginSource::KeyId)).or(agent_host.map(|h| (h, OriginSource::UserAgent)));
     let (host, host_from) = match (claimed, address) {
         (Some((host, source)), address) => {
-            if let Some(address) = address {
+            // Anyone may claim a key; who was refused with it may have lied.
+            if let Some(address) = address.filter(|_| !(refused && source == OriginSource::KeyId)) {
                 learnt.sender(address, host);
             }
             (Some(host.to_ascii_lowercase().into_boxed_str()), Some(source))

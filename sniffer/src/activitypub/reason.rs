@@ -8,6 +8,40 @@ use super::{Digest, Kind, Lint, Scene, Scheme, Signature, fetch};
 use crate::activitypub::learn::{Learnt, Url};
 use crate::http::Body;
 
+/// Every reason, in English and Japanese. `{status}` stands for a status code.
+pub const REASONS: &[(&str, &str)] = &[
+    ("RFC 9421 refused", "RFC 9421 が拒否"),
+    ("algorithm refused", "アルゴリズムが拒否"),
+    ("body ≠ digest", "本文とダイジェストが不一致"),
+    ("covers too little", "署名の範囲が不足"),
+    ("Date off", "Date のずれ"),
+    ("digest refused", "ダイジェストが拒否"),
+    ("domain blocked", "ドメインブロック"),
+    ("given up", "断念"),
+    ("gone", "削除済み"),
+    ("key answers {status}", "公開鍵の応答が {status}"),
+    ("key not fetched", "公開鍵を取得できず"),
+    ("key not found", "公開鍵が見つからず"),
+    ("method not allowed", "メソッド不可"),
+    ("no User-Agent", "User-Agent なし"),
+    ("no answer", "応答なし"),
+    ("not acceptable", "形式が合わず"),
+    ("not found", "見つからず"),
+    ("not signed", "署名なし"),
+    ("rate limited", "回数制限"),
+    ("redirected", "転送"),
+    ("refused", "拒否"),
+    ("rejected", "受け付けられず"),
+    ("server error", "サーバーエラー"),
+    ("signature refused", "署名が拒否"),
+    ("signature unreadable", "署名が読めず"),
+    ("signer ≠ actor", "署名者とアクターが不一致"),
+    ("timed out", "時間切れ"),
+    ("too large", "大きすぎ"),
+    ("WebFinger mismatch", "WebFinger の不一致"),
+    ("wrong media type", "メディアタイプ違い"),
+];
+
 /// Octets of a refusal's text that are searched.
 const TEXT: usize = 4096;
 

@@ -95,7 +95,17 @@ fn read(reader: &mut Reader, exchange: &Exchange) -> Reading {
         assert!(value.chars().count() <= 201, "bounded");
         assert!(!value.chars().any(char::is_control), "fit for a terminal");
     }
+    if let Some(reason) = &reading.reason {
+        assert!(known_reason(reason), "{reason}");
+    }
     reading
+}
+
+/// The table has the reason, save for the status in it.
+fn known_reason(reason: &str) -> bool {
+    let general = reason.rsplit_once(' ').filter(|(_, last)| last.parse::<u16>().is_ok());
+    let general = general.map_or_else(|| reason.to_owned(), |(words, _)| format!("{words} {{status}}"));
+    REASONS.iter().any(|(english, _)| *english == general)
 }
 
 fn slots(template: &str) -> HashSet<String> {
@@ -378,7 +388,7 @@ fn first_contact_reads_as_in_the_pictures() {
         ),
         (
             get("gts1.test", "/users/alice/following", &g2),
-            collection.clone(),
+            collection,
             "gts2.test reads the follows of alice@gts1.test",
             Kind::Collection,
         ),
@@ -725,6 +735,10 @@ fn the_sending_host_is_known_by_key_then_agent_then_memory() {
     let agent = "User-Agent: gotosocial/0.20.0 (+https://g1.test)";
     let (by_agent, from, ..) = host(&mut reader, agent, "10.0.0.2");
     assert_eq!((by_agent.as_deref(), from), (Some("g1.test"), Some(OriginSource::UserAgent)));
+    // A claim that was refused is not believed.
+    let false_claim = "GET /users/x HTTP/1.1\nHost: h.test\nX-Forwarded-For: 10.0.0.1\nSignature: keyId=\"https://x.test/k\",signature=\"eA==\"\n\n";
+    read(&mut reader, &exchange(false_claim, "401\n\n"));
+    assert_eq!(host(&mut reader, fedify, "10.0.0.1").0.as_deref(), Some("f1.test"));
     // Two hosts behind one address: it tells nothing any more.
     host(&mut reader, "User-Agent: gotosocial/0.20.0 (+https://g2.test)", "10.0.0.2");
     assert_eq!(host(&mut reader, "Accept: */*", "10.0.0.2").0, None);
