@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use sha2::Digest as _;
 
+use super::head::Media;
 use super::*;
 use crate::flow::{Ends, FlowId};
 use crate::frame::{Interface, Timestamp};
-use crate::http::{Body, ExchangeId, Headers, Message, Protocol, Response};
+use crate::http::{Body, Exchange, ExchangeId, Headers, Message, Protocol, Request, Response};
 
 /// 2026-11-23T07:26:40Z.
 const NOW: u64 = 1_795_418_800;
