@@ -152,7 +152,7 @@ fn delivery(e: &Evidence<'_>, path: &str) -> Option<Kind> {
 
 /// Rows 10 to 16.
 fn fetch(e: &Evidence<'_>, path: &str) -> Option<Kind> {
-    if e.guess.shape == Shape::FollowersSync {
+    if e.guess.shape == Shape::FollowersSync || e.role == Some(Role::Synchronization) {
         return Some(Kind::FollowersSynchronization);
     }
     let api = path.starts_with("/api/") || path.starts_with("/oauth/");

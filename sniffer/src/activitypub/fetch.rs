@@ -25,10 +25,7 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
         Kind::Key => key(scene, learnt),
         Kind::Collection => collection(scene, learnt),
         Kind::Object => object(scene, learnt),
-        Kind::FollowersSynchronization => match names::owner(scene.host(), &scene.guess, learnt) {
-            Some(owner) => scene.ask("synchronization", &[("actor", &owner)]),
-            None => scene.ask("object", &[("object", &scene.page())]),
-        },
+        Kind::FollowersSynchronization => synchronization(scene, learnt),
         Kind::Context => scene.ask("context", &[]),
         Kind::OEmbed => scene.ask("oembed", &[]),
         Kind::LinkPreview => scene.ask("preview", &[("path", &path)]),
@@ -55,6 +52,17 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
             }
             _ => scene.ask("other", &[("method", &shown(method, 20)), ("path", &path)]),
         },
+    }
+}
+
+fn synchronization(scene: &Scene<'_>, learnt: &mut Learnt) -> Sentence {
+    let owner = match learnt.known_place(&scene.base_key) {
+        Some((Role::Synchronization, Some(owner))) => Some(names::actor(&owner, learnt)),
+        _ => names::owner(scene.host(), &scene.guess, learnt),
+    };
+    match owner {
+        Some(owner) => scene.ask("synchronization", &[("actor", &owner)]),
+        None => scene.ask("object", &[("object", &scene.page())]),
     }
 }
 

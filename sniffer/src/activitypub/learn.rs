@@ -119,6 +119,8 @@ pub(super) enum Role {
     Replies,
     Likes,
     Shares,
+    /// The partial followers collection of FEP-8fcf.
+    Synchronization,
     NodeInfo,
 }
 

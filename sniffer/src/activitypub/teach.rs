@@ -47,11 +47,22 @@ pub(super) fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status
         && let Some(actor) = node.actor.id().and_then(Url::parse)
         && signature.key_id.as_deref().and_then(origin::key_host).is_some_and(|h| h.eq_ignore_ascii_case(actor.host))
     {
+        if let (Some(url), Some(actor)) = (scene.head.synchronization.and_then(synchronization_url), node.actor.id()) {
+            learnt.place(Some(url), Role::Synchronization, actor);
+        }
         teach_document(node, actor.host, learnt);
         if let Some(object) = node.object.node() {
             teach_document(object, actor.host, learnt);
         }
     }
+}
+
+/// The `url` of a `Collection-Synchronization` header (FEP-8fcf).
+fn synchronization_url(header: &str) -> Option<&str> {
+    header.split(',').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        (name.trim() == "url").then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// Names: `acct:name@host` is the subject of whom the `self` link points to.

@@ -485,6 +485,24 @@ fn an_accept_that_only_names_the_follow_is_understood_after_it() {
 }
 
 #[test]
+fn a_synchronization_is_known_by_the_header_that_named_it() {
+    let mut reader = Reader::new();
+    let key = "Signature: keyId=\"https://mastodon.example/users/alice#main-key\",signature=\"eA==\"";
+    let sync = "Collection-Synchronization: collectionId=\"https://mastodon.example/users/alice/followers\", \
+                url=\"https://mastodon.example/sync/1\", digest=\"b08a\"";
+    let post = delivery("gts.example/users/bob/inbox", file("create-note"))
+        .replace("User-Agent: test/1", &format!("User-Agent: test/1\n{key}\n{sync}"));
+    read(&mut reader, &exchange(&post, "202\n\n"));
+    let get = format!("GET /sync/1 HTTP/1.1\nHost: mastodon.example\nX-Real-Ip: 10.0.0.1\nAccept: {AS_TYPE}\n\n");
+    let reading = read(&mut reader, &exchange(&get, "200\n\n"));
+    assert_eq!(reading.kind, Kind::FollowersSynchronization);
+    assert_eq!(
+        reading.sentence.render(),
+        "10.0.0.1 compares which of its accounts follow alice@mastodon.example"
+    );
+}
+
+#[test]
 fn a_shared_inbox_names_the_one_who_is_addressed() {
     let said = |inbox: &str, name: &str| said(&delivery(inbox, file(name)), "202\n\n");
     assert_eq!(
