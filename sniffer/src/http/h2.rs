@@ -367,7 +367,13 @@ impl H2 {
                 }
                 if stream.half(direction).is_none() {
                     if direction == Direction::ToClient {
-                        stream.name(AnomalyKind::NoResponse, "");
+                        let (kind, detail) = match end {
+                            EndKind::Fin => (AnomalyKind::NoResponse, "the connection was closed"),
+                            EndKind::Reset => (AnomalyKind::NoResponse, "the connection was reset"),
+                            EndKind::Abandoned => (AnomalyKind::NoResponse, "the connection fell silent"),
+                            EndKind::CaptureEnd => (AnomalyKind::CutByCaptureEnd, "no response until then"),
+                        };
+                        stream.name(kind, detail);
                     }
                     continue;
                 }
@@ -709,9 +715,9 @@ fn cut_fragment<'a>(head: &Head, octets: &'a [u8]) -> &'a [u8] {
 /// The anomaly of a message that its direction's end cut off.
 fn cut_by(end: EndKind) -> AnomalyKind {
     match end {
-        EndKind::Fin => AnomalyKind::CutByClose,
+        EndKind::Fin | EndKind::Abandoned => AnomalyKind::CutByClose,
         EndKind::Reset => AnomalyKind::CutByReset,
-        EndKind::Abandoned | EndKind::CaptureEnd => AnomalyKind::CutByCaptureEnd,
+        EndKind::CaptureEnd => AnomalyKind::CutByCaptureEnd,
     }
 }
 

@@ -57,13 +57,7 @@ impl H2 {
     }
 
     /// Octets of DATA are missing.
-    fn content_missed(
-        &mut self,
-        now: &mut Now<'_>,
-        mut content: Content,
-        inside: u32,
-        mark: GapMark,
-    ) {
+    fn content_missed(&mut self, now: &mut Now<'_>, mut content: Content, inside: u32, mark: GapMark) {
         // Where the padding's length itself is missing, the rest may be either; it is taken for content.
         let padding = content.padding.unwrap_or(0);
         let useful = content.left.saturating_sub(padding).min(inside);
