@@ -369,7 +369,7 @@ fn obeys(value: &Value, kind: &str, path: &str) {
         "time" => assert!(value.as_f64().is_some_and(|n| n >= 0.0 || n == -1.0), "{path} {value}"),
         "spent" => assert!(value.as_f64().is_some_and(|n| n >= 0.0), "{path} {value}"),
         "date" => {
-            assert!(value.as_str().is_some_and(|s| s.parse::<jiff::Timestamp>().is_ok()), "{path} {value}")
+            assert!(value.as_str().is_some_and(|s| s.parse::<jiff::Timestamp>().is_ok()), "{path} {value}");
         }
         "url" => {
             let url = value.as_str().unwrap();

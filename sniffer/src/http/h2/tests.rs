@@ -382,10 +382,11 @@ fn a_stream_that_ends_badly_says_how() {
 
 #[test]
 fn the_end_of_the_connection_tells_what_is_open() {
-    for (kind, name) in [
-        (EndKind::Fin, "cut-by-close"),
-        (EndKind::Reset, "cut-by-reset"),
-        (EndKind::CaptureEnd, "cut-by-capture-end"),
+    for (kind, name, unanswered) in [
+        (EndKind::Fin, "cut-by-close", "no-response(the connection was closed)"),
+        (EndKind::Reset, "cut-by-reset", "no-response(the connection was reset)"),
+        (EndKind::Abandoned, "cut-by-close", "no-response(the connection fell silent)"),
+        (EndKind::CaptureEnd, "cut-by-capture-end", "cut-by-capture-end(no response until then)"),
     ] {
         let (mut run, mut peers) = (Run::begun(), Peers::default());
         run.send(ToServer, &[peers.get(1, "/1"), peers.post(3, "/3"), data(3, false, b"par")].concat());
@@ -395,8 +396,8 @@ fn the_end_of_the_connection_tells_what_is_open() {
         run.close(kind);
         let want = format!(
             "GET a.example /1 \"\" -> 200 \"half\"… !{name}(response)\n\
-             POST a.example /3 \"par\"… -> - !{name}(request) !no-response()\n\
-             GET a.example /5 \"\" -> - !{name}(the request's header fields are cut off) !no-response()\n"
+             POST a.example /3 \"par\"… -> - !{name}(request) !{unanswered}\n\
+             GET a.example /5 \"\" -> - !{name}(the request's header fields are cut off) !{unanswered}\n"
         );
         assert_eq!(run.told(), want);
     }
