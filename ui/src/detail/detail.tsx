@@ -1,16 +1,17 @@
 // One exchange: the reading on top, then what was sent and answered. The same panels stand beside the list, on the
 // page of the exchange, and on a phone behind tabs. What is in trouble rises under the reading.
 
-import { useSignal } from '@preact/signals';
+import { signal, useSignal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useMemo } from 'preact/hooks';
 import type { BodyText, Detail, Exchange, Header, Message, Row, SignatureVerdict } from '../api';
 import { clockText, duration, grouped, keepEnd, microsBetween, size } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
-import { around, book, closeDetail, copy, detail, detailError, go, hrefOf, lang, leavePage, local, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t } from '../state';
+import { around, book, closeDetail, copy, detail, detailError, feed, fullWidth, go, hrefOf, lang, leavePage, local, middling, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t, wide } from '../state';
 import { PANELS, type Panel } from '../url';
 import { isDelivery, statusClass } from '../list/window';
+import { outcome } from '../mentions';
 import { kindWord, reasonWord, Sentence, Time } from '../list/row';
 import { Body } from './body';
 import { curl } from './curl';
@@ -107,8 +108,8 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
   const delivery = isDelivery(row);
   const activity = exchange?.reading.activity;
   const actor = delivery ? (slots.get('actor') ?? (activity?.actor ? account(activity.actor) : row.from)) : row.from;
-  const object = slots.get('object') ?? slots.get('target') ?? '';
-  const other = delivery && object.includes('@') && object !== actor ? object : row.to;
+  const named = ['object', 'follower', 'recipient', 'author', 'target'].map((slot) => slots.get(slot) ?? '');
+  const other = (delivery && named.find((name) => name !== actor && name.endsWith(`@${row.to}`))) || row.to;
   const from = book.value.get(row.from);
   const to = book.value.get(row.to);
   const visible = row.visibility === 'direct' && other.includes('@') ? w.toOnly(other.split('@')[0] ?? other) : row.visibility ? w.visibility[row.visibility] : null;
@@ -239,6 +240,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
   const exchange = d?.exchange ?? null;
   const parts = sentence(row, lang.value, book.value);
   const bad = d && trouble(d, w);
+  const ended = outcome(around.value ?? [], row) ?? outcome(feed.rows.value, row);
   const activity = exchange?.reading.activity ?? null;
   const origin = exchange?.origin ?? null;
   const sources = [...new Set([origin?.address_from, origin?.host_from, origin?.software_from].filter((s): s is string => !!s))];
@@ -259,6 +261,22 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
       <Cards row={row} exchange={exchange} />
       {row.excerpt && <blockquote class="excerptbox">{row.excerpt}</blockquote>}
       <dl class="lines">
+        {ended && (
+          <Line name={w.outcome}>
+            {(ended.accepted ? w.accepted : w.rejected)(ended.who.split('@')[0] ?? '')}{' '}
+            <a
+              href={hrefOf(place.value.page === 'exchange' ? { id: ended.row.id, panel: null } : { sel: ended.row.id })}
+              onClick={(event) => {
+                if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+                event.preventDefault();
+                if (place.peek().page === 'exchange') openPage(ended.row.id);
+                else openDetail(ended.row.id);
+              }}
+            >
+              ↗ {w.later(duration(ended.us))}
+            </a>
+          </Line>
+        )}
         <Line name={isDelivery(row) ? w.delivered : w.fetched}>
           <code title={`${row.to}${target}`}>
             {row.method ?? '?'} {book.value.short(row.to)}
@@ -624,7 +642,45 @@ export function showPanel(panel: Panel): void {
   requestAnimationFrame(show);
 }
 
-import { signal } from '@preact/signals';
+/** Width of the detail, percent of the page, where the reader chose one; from 420 px to 60 %. Kept per browser. */
+const width = signal<number | null>(Number(localStorage.getItem('fedisniff.detail')) || null);
+const DEFAULT_WIDTH = 42;
+
+function Resize(): JSX.Element {
+  const set = (percent: number) => {
+    width.value = Math.min(60, Math.max((100 * 420) / innerWidth, percent));
+    localStorage.setItem('fedisniff.detail', width.value.toFixed(2));
+  };
+  const reset = () => {
+    width.value = null;
+    localStorage.removeItem('fedisniff.detail');
+  };
+  const now = width.value ?? DEFAULT_WIDTH;
+  return (
+    <div
+      class="resize"
+      role="separator"
+      aria-orientation="vertical"
+      aria-label={t.value.resize}
+      aria-valuemin={20}
+      aria-valuemax={60}
+      aria-valuenow={Math.round(now)}
+      tabIndex={0}
+      onPointerDown={(event) => {
+        event.preventDefault();
+        event.currentTarget.setPointerCapture(event.pointerId);
+      }}
+      onPointerMove={(event) => event.currentTarget.hasPointerCapture(event.pointerId) && set((100 * (innerWidth - event.clientX)) / innerWidth)}
+      onDblClick={reset}
+      onKeyDown={(event) => {
+        if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
+        event.preventDefault();
+        set(now + (event.key === 'ArrowLeft' ? 1 : -1));
+      }}
+    />
+  );
+}
+
 const tab = signal<Panel>('request');
 const TABS: Panel[] = ['request', 'response', 'signature', 'around', 'bytes'];
 
@@ -674,7 +730,8 @@ export function DetailPane(): JSX.Element | null {
   const d = detail.value?.row.id === id ? detail.value : null;
   if (!id) return null;
   return (
-    <aside class="detail" aria-label={row ? plain(sentence(row, lang.value, book.value)) : w.panels.reading}>
+    <aside class="detail" aria-label={row ? plain(sentence(row, lang.value, book.value)) : w.panels.reading} style={middling.value ? {} : { width: width.value === null ? (wide.value ? `min(42vw, max(420px, 100vw - ${fullWidth.value + 2}px))` : '42vw') : `${width.value}vw` }}>
+      {!middling.value && <Resize />}
       <div class="detailhead">
         {narrow.value ? (
           <Tool icon="left" label={w.backToList} act={closeDetail} />

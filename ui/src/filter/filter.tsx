@@ -8,7 +8,7 @@ import { api } from '../api';
 import { clockText, grouped } from '../format';
 import type { Words } from '../i18n/en';
 import { Icon } from '../shapes';
-import { addChip, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
+import { active, addChip, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
 import { chipOf, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
 
 const input = signal('');
@@ -404,7 +404,7 @@ function Export(): JSX.Element {
 
 /** Only like this: the activity itself for a delivery, else its servers and kind. */
 export function onlyLike(): void {
-  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || active.peek()));
   if (!row) return;
   if (row.activity_id) return addChip({ field: 'id', op: 'is', values: [row.activity_id], not: false });
   const hosts = [row.from, row.to].filter((h) => book.peek().has(h));
@@ -416,7 +416,7 @@ export function onlyLike(): void {
 
 /** Hides such: the activity's type for a delivery, else the kind. */
 export function hideLike(): void {
-  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || active.peek()));
   if (!row) return;
   addChip(row.activity ? { field: 'activity', op: 'is', values: [row.activity], not: true } : { field: 'kind', op: 'is', values: [row.kind], not: true });
 }

@@ -32,6 +32,8 @@ export const plain: Table = {
   'accept.type': ['{actor} accepts the {type} by {author}', '{actor} が {author} の {type} を承認'],
   'accept.object': ['{actor} accepts {object}', '{actor} が {object} を承認'],
   'accept.unknown': ['{actor} accepts something of {recipient}', '{actor} が {recipient} の何かを承認'],
+  'accept.quote': ['{actor} lets {author} quote a post', '{actor} が {author} に投稿の引用を許可'],
+  'reject.quote': ['{actor} does not let {author} quote a post', '{actor} が {author} の投稿の引用を拒否'],
   'reject.type': ['{actor} rejects the {type} by {author}', '{actor} が {author} の {type} を拒否'],
   'reject.object': ['{actor} rejects {object}', '{actor} が {object} を拒否'],
   'reject.unknown': ['{actor} rejects something of {recipient}', '{actor} が {recipient} の何かを拒否'],
@@ -141,6 +143,7 @@ export const asked: Table = {
   'probe': ['{from} checks whether {to} is well', '{from} が {to} の稼働を確認'],
   'metrics': ['{from} reads the metrics of {to}', '{from} が {to} のメトリクスを取得'],
   'page': ['a browser opens {path} on {to}', 'ブラウザーが {to} の {path} を表示'],
+  'page.read': ['{from} reads the page {path} of {to}', '{from} が {to} のページ {path} を取得'],
   'page.form': ['a browser sends a form to {path} on {to}', 'ブラウザーが {to} の {path} にフォームを送信'],
   'asset': ['a browser loads {path} from {to}', 'ブラウザーが {to} から {path} を読み込み'],
   'streaming': ['a client listens to {stream} on {to}', 'クライアントが {to} の {stream} を購読'],
@@ -300,5 +303,5 @@ export const words: Table = {
   '.sound': ['a sound', '音声'],
   '.event': ['an event', 'イベント'],
   '.post': ['a post', '投稿'],
-  '.type': ['an object of type {type}', '{type} オブジェクト'],
+  '.type': ['an object of type {type}', ' {type} オブジェクト'],
 };

@@ -6,7 +6,7 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, feed, following, go, hostChars, inSight, local, middling, narrow, openDetail, openPage, place, reveal, t, toEnd, wide } from '../state';
+import { active, feed, following, go, fullWidth, hostWidth, inSight, listWidth, local, narrow, openDetail, openPage, place, reveal, t, toEnd } from '../state';
 import { Mark } from '../shapes';
 import { RowView } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
@@ -15,7 +15,7 @@ const OVERSCAN = 12;
 /** Rows from an end at which more is loaded. */
 const NEAR_END = 80;
 
-export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : middling.value || (place.value.sel !== '' && !wide.value) ? 'beside' : 'full'));
+export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : listWidth.value >= fullWidth.value ? 'full' : 'beside'));
 const sizes = computed(() => (narrow.value ? { row: 64, quiet: 20, loss: 30 } : { row: 27, quiet: 18, loss: 27 }));
 const laid = computed<Layout>(() => layout(feed.rows.value, sizes.value));
 const scroll = signal({ top: 0, height: 600 });
@@ -159,7 +159,15 @@ export function List(): JSX.Element {
   useLayoutEffect(() => {
     const el = box.current;
     if (!el) return;
+    const { sel } = place.peek();
+    if (sel && reveal.peek() === null) {
+      following.value = false;
+      reveal.value = { id: sel, where: 'middle' };
+    }
+    const measureWidth = () => (listWidth.value = el.clientWidth);
+    measureWidth();
     const observer = new ResizeObserver(() => {
+      measureWidth();
       if (following.peek()) scrollTo(el.scrollHeight);
       measure();
     });
@@ -225,7 +233,7 @@ export function List(): JSX.Element {
   const total = count?.exact && base !== null ? count.matched + 1 : -1;
 
   return (
-    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${Math.ceil(hostChars.value * 7.4)}px` }}>
+    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${hostWidth.value}px` }}>
       <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
         {kind !== 'phone' && <Heads full={kind === 'full'} />}
         <div

@@ -6,7 +6,7 @@ import { clock, clockText, duration, keepEnd, shortTarget, size } from '../forma
 import type { Words } from '../i18n/en';
 import { plain, sentence, type Part } from '../sentence';
 import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
-import { book, hostChars, lang, local, t } from '../state';
+import { book, hostChars, lang, local, requestChars, t } from '../state';
 import { isDelivery, statusClass, trouble } from './window';
 
 export function Sentence({ parts }: { parts: readonly Part[] }): JSX.Element {
@@ -179,7 +179,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
       </span>
       {full && (
         <span role="gridcell" class="request" title={row.target ?? undefined}>
-          {row.method} {row.target === null ? '' : shortTarget(row.target, 30)}
+          {row.method} {row.target === null ? '' : shortTarget(row.target, Math.max(8, requestChars.value - (row.method?.length ?? 0) - 1))}
         </span>
       )}
       <span role="gridcell" class="num">
