@@ -4,5 +4,7 @@
 mod captures;
 mod command;
 mod conversations;
+mod hostile;
+mod recovery;
 mod tidy;
 mod tshark;

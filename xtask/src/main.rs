@@ -11,6 +11,8 @@ mod test;
 mod tidy;
 mod ui;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -43,8 +45,8 @@ enum Command {
     Measure(bench::measure::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         Command::Setup => setup::run(),
         Command::Test(options) => test::run(&options),
         Command::Ci(options) => ci::run(&options),
@@ -54,5 +56,13 @@ fn main() -> anyhow::Result<()> {
         Command::Fixtures(options) => fixtures::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Measure(options) => bench::measure::run(&options),
+    };
+    // Without the backtrace that RUST_BACKTRACE adds to an error: what failed is another program, named in the text.
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

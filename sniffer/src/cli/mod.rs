@@ -7,7 +7,7 @@ mod read;
 mod serve;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -122,6 +122,27 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// The runtime of the viewer and the signals; decoding has its own threads.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .context("start the runtime")
+}
+
+/// Now, for what is about this process; exchanges carry the capture's own time.
+fn wall_clock() -> Option<sniffer::frame::Timestamp> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(sniffer::frame::Timestamp(u64::try_from(since.as_nanos()).ok()?))
+}
+
+/// A path's last part, for people.
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
 /// The folder for stores that nobody named: `$XDG_STATE_HOME/fedisniff`, by default `~/.local/state/fedisniff` (XDG

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,8 +12,9 @@ use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::view::{ExchangeView, Row};
+use sniffer::viewer::{SourceKind, Status};
 
-use super::{Colour, DEFAULT_ADDRESS, Face, Selection, Usage, serve, text};
+use super::{Colour, DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve, text};
 use crate::node::{Recorder, Stop, StoppableInput};
 
 /// Decode a capture: every HTTP exchange in it, and what it meant.
@@ -60,12 +62,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let filter = arguments.selection.filter()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime = super::runtime()?;
     let stop = Stop::on_signals(runtime.handle())?;
 
     // What can fail for the user's reasons comes before the long work: the port, the file, the store.
@@ -86,7 +83,14 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let face = match (listener, &store) {
         (Some(listener), Some(store)) => {
             let name = if stdin { "standard input".into() } else { file_name(&arguments.file) };
-            Some(serve::start(&runtime, listener, store.clone(), &arguments.face, Some(name), &stop)?)
+            let mut status = Status::new(SourceKind::File, name);
+            status.started = super::wall_clock();
+            let running = serve::start(&runtime, listener, store.clone(), &arguments.face, status, &stop)?;
+            // A pipe may go on for hours; a file is read first, so that the page has something to show.
+            if stdin {
+                running.announce(arguments.face.open);
+            }
+            Some(running)
         }
         _ => None,
     };
@@ -120,7 +124,12 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let stored = recorder.map(Recorder::finish).transpose();
     let counters = pipeline.counters();
     if let Some(face) = &face {
-        face.publisher().done(&counters, damaged.as_ref().err().map(|e| format!("{e:#}")));
+        let publisher = face.publisher();
+        publisher.update(|status| {
+            status.counters = Some(Arc::new(counters.clone()));
+            status.lost_frames = lost_frames;
+        });
+        publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
     }
     let stored = stored.context("store the exchanges")?;
     summary(&arguments, &counters, exchanges, matched, lost_frames, stored, store.as_ref());
@@ -136,14 +145,15 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         (Ok(()), None) => ExitCode::SUCCESS,
     };
-    if let Some(face) = face
-        && !stop.is_set()
-    {
-        face.announce(arguments.face.open);
-        runtime.block_on(stop.wait());
-        face.shut_down(&runtime);
-        // Ctrl-C is how one leaves the viewer; the reading itself had ended before.
-        return Ok(code);
+    if let Some(face) = face {
+        if !stop.is_set() {
+            if !stdin {
+                face.announce(arguments.face.open);
+            }
+            // Ctrl-C is how one leaves the viewer: no failure, and not an interrupted reading.
+            runtime.block_on(stop.wait());
+        }
+        face.shut_down(&runtime)?;
     }
     Ok(code)
 }
@@ -159,10 +169,6 @@ fn config(arguments: &Arguments) -> pipeline::Config {
         config.http.decode_content = false;
     }
     config
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
 /// The store that was named; with --serve and without a name, one of the capture's own, made anew: what an older
@@ -233,7 +239,12 @@ impl Reading {
                 let percent = source.progress().percent();
                 self.progress.show(percent, self.frames, self.exchanges);
                 if let Some(face) = &self.face {
-                    face.publisher().progress(percent, &self.pipeline.counters(), self.lost_frames);
+                    let counters = Arc::new(self.pipeline.counters());
+                    face.publisher().update(|status| {
+                        status.source.percent = percent;
+                        status.counters = Some(counters);
+                        status.lost_frames = self.lost_frames;
+                    });
                 }
             }
         };

@@ -29,7 +29,8 @@ impl Lines {
     /// `07:26:40.470  gts1 → gts2  Follow  202  13.6 ms  valid  alice@gts1… asks to follow …  POST /users/bob/inbox`
     pub(super) fn line(&mut self, row: &Row) -> String {
         let delivery = row.kind.as_ref() == "inbox-delivery";
-        let sentence = if self.japanese { row.sentence_in(Language::Japanese) } else { row.sentence.to_string() };
+        let sentence =
+            if self.japanese { row.sentence_in(Language::Japanese) } else { row.sentence.to_string() };
         let kind = row.activity.as_deref().filter(|_| delivery).unwrap_or(&row.kind);
         let between = format!("{} → {}", self.shorten(&row.from), self.shorten(&row.to));
         let time = row.started.to_string();

@@ -2,10 +2,22 @@
 //! in the stream as a 64-bit offset. Sequence numbers (RFC 9293 §3.4) end here; nothing after this stage sees one.
 //! It never reorders and never judges what is data and what is a hole: that is the stream's work.
 
+mod fragments;
+mod guess;
+mod packet;
+mod seq;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::frame::{Interface, Timestamp};
+use crate::flow::fragments::{Fragments, Outcome};
+use crate::flow::packet::{Content, Packet, Skip, Tcp};
+use crate::flow::table::{End, Entry, Key, Place, Table};
+use crate::frame::{Frame, Interface, Timestamp};
 
 /// Which way bytes travel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -85,8 +97,9 @@ pub struct Segment<'a> {
     /// Where it was captured.
     pub interface: Interface,
     /// Offset of the first payload byte in its direction's stream. SYN takes none: the first byte after a seen SYN
-    /// is 0. A stream picked up mid-way starts at [`MID_STREAM_BASE`], so that earlier bytes that arrive late still
-    /// have a place below it.
+    /// is 0. A stream picked up mid-way starts at (or, where the other end's acknowledgement was seen first, near)
+    /// [`MID_STREAM_BASE`], so that earlier bytes that arrive late still have a place below it. Each direction has its
+    /// own beginning: [`begins_at_zero`]. With `flags.syn` this is the offset of the stream's first byte.
     pub offset: u64,
     /// The payload that was captured. Owned only when it was put together from IP fragments.
     pub payload: Cow<'a, [u8]>,
@@ -101,6 +114,12 @@ pub struct Segment<'a> {
 
 /// Where the offsets of a direction begin when its SYN was not seen.
 pub const MID_STREAM_BASE: u64 = 1 << 32;
+
+/// Whether a direction that shows `offset` in its first segment began with a SYN that was seen, so that its first byte
+/// is 0. (The first segment lies within 1 GiB of where its direction begins.)
+pub fn begins_at_zero(offset: u64) -> bool {
+    offset < MID_STREAM_BASE >> 1
+}
 
 /// Why a flow is over, as far as this stage can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +137,8 @@ pub enum CloseReason {
 /// What this stage gives.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event<'a> {
-    /// A flow begins; always before its first segment.
+    /// A flow begins; always before its first segment. Told when the first payload comes: connections that carry
+    /// none (refused, scanned, flooded) are counted only. [`Opened::time`] is still the first segment's.
     Opened(Opened),
     /// A segment of an opened flow.
     Segment(Segment<'a>),
@@ -156,7 +176,9 @@ pub struct Counters {
     pub fragments: u64,
     /// Datagrams given up because fragments never came or did not fit.
     pub fragments_lost: u64,
-    /// Flows opened.
+    /// Segments that no receiver would take and that were dropped: sequence numbers absurdly far from all that was seen.
+    pub out_of_window: u64,
+    /// Flows met, those without any payload among them (which are not told of otherwise).
     pub flows: u64,
     /// Flows evicted because the table was full.
     pub flows_evicted: u64,
@@ -195,27 +217,139 @@ impl Default for Config {
 }
 
 /// The stage: frames in, segments out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tracker {
+    config: Config,
     counters: Counters,
+    /// The latest time of any frame: interfaces and CPUs have slightly different clocks, waiting needs one.
+    now: Timestamp,
+    fragments: Fragments,
+    table: Table,
+    /// Finished flows in the order in which they are to be forgotten.
+    lingering: VecDeque<(Timestamp, Place, FlowId)>,
+    next_id: u64,
+}
+
+/// A SYN with another initial number on a flow that was silent for this long (ns) begins a new connection at once; a
+/// busy flow needs a second witness (RFC 9293 §3.10.7.4 has the receiver challenge such a SYN).
+const SILENT_NANOS: u64 = 60_000_000_000;
+/// A SYN that comes later than the data that follows it, within this time (ns) and distance, was overtaken.
+const OVERTAKEN_NANOS: u64 = 1_000_000_000;
+const OVERTAKEN_BYTES: i32 = 1 << 20;
+/// How far from the highest number seen a RST is believed: a blind one hits it once in 128 tries.
+const RST_DISTANCE: u32 = 1 << 24;
+/// A finished flow's ports are in use again when data comes from this far beyond its end.
+const BEYOND_END: u64 = 1 << 20;
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+/// One TCP segment before it has a flow.
+struct Found<'a> {
+    time: Timestamp,
+    interface: Interface,
+    key: Key,
+    sender: End,
+    tcp: Tcp,
+    payload: Cow<'a, [u8]>,
+    missing: u32,
+}
+
+impl Found<'_> {
+    /// Payload bytes on the wire; a segment has less than 4 GiB.
+    fn length(&self) -> u32 {
+        u32::try_from(self.payload.len()).unwrap_or(u32::MAX).saturating_add(self.missing)
+    }
+
+    /// The number of the first payload byte: SYN takes one (RFC 9293 §3.4).
+    fn first(&self) -> u32 {
+        self.tcp.seq.wrapping_add(u32::from(self.tcp.flags.syn))
+    }
 }
 
 impl Tracker {
     /// An empty table.
-    pub fn new(_config: Config) -> Self {
-        Self::default()
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            now: Timestamp::default(),
+            fragments: Fragments::new(config.fragments_budget, config.fragments_nanos),
+            table: Table::new(config.flows_limit),
+            lingering: VecDeque::new(),
+            next_id: 0,
+        }
     }
 
     /// Takes a frame; appends what follows from it to `out`.
-    pub fn push<'a>(&mut self, _frame: &crate::frame::Frame<'a>, _out: &mut Vec<Event<'a>>) {}
+    pub fn push<'a>(&mut self, frame: &Frame<'a>, out: &mut Vec<Event<'a>>) {
+        let counters = &mut self.counters;
+        add(&mut counters.frames, 1);
+        add(&mut counters.wire_bytes, u64::from(frame.wire_length));
+        if (frame.bytes.len() as u64) < u64::from(frame.wire_length) {
+            add(&mut counters.truncated, 1);
+        }
+        self.now = self.now.max(frame.time);
+        let packet = match packet::decode(frame) {
+            Ok(packet) => packet,
+            Err(skip) => {
+                add(
+                    match skip {
+                        Skip::NotIp => &mut counters.not_ip,
+                        Skip::Malformed => &mut counters.malformed,
+                        Skip::UnknownLink => &mut counters.unknown_link,
+                    },
+                    1,
+                );
+                return;
+            }
+        };
+        match packet.content {
+            Content::Tcp(cut) => {
+                self.segment(frame.time, &packet, Cow::Borrowed(cut.bytes), cut.missing, out);
+            }
+            Content::Other => add(&mut counters.other_ip, 1),
+            Content::Fragment(fragment) => {
+                add(&mut counters.fragments, 1);
+                let outcome = self.fragments.push(self.now, packet.source, packet.destination, &fragment);
+                self.counters.fragments_lost = self.fragments.lost;
+                match outcome {
+                    Outcome::Waiting => {}
+                    Outcome::Other => add(&mut self.counters.other_ip, 1),
+                    Outcome::Whole(whole) => {
+                        self.segment(frame.time, &packet, Cow::Owned(whole.bytes), whole.missing, out);
+                    }
+                }
+            }
+        }
+    }
 
     /// When [`Self::expire`] has something to do next.
     pub fn deadline(&self) -> Option<Timestamp> {
-        None
+        let lingering = self.lingering.front().map(|(due, ..)| *due);
+        let idle = self.table.oldest().and_then(|place| self.table.get(place)).map(|entry| self.idle_due(entry));
+        [lingering, idle, self.fragments.deadline()].into_iter().flatten().min()
     }
 
     /// Closes what is due at `now`.
-    pub fn expire(&mut self, _now: Timestamp, _out: &mut Vec<Event<'_>>) {}
+    pub fn expire(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) {
+        self.now = self.now.max(now);
+        self.fragments.expire(now);
+        self.counters.fragments_lost = self.fragments.lost;
+        while let Some((_, place, id)) = self.lingering.pop_front_if(|(due, ..)| *due <= now) {
+            if self.table.get(place).is_some_and(|entry| entry.id == id && entry.finished) {
+                self.close(place, CloseReason::Finished, out);
+            }
+        }
+        while let Some(place) = self.table.oldest()
+            && self.table.get(place).is_some_and(|entry| self.idle_due(entry) <= now)
+        {
+            self.close(place, CloseReason::Idle, out);
+        }
+    }
 
     /// The capture ended. Open flows are *not* closed here: the next stage's `finish` ends them as `CaptureEnd`.
     pub fn finish(&mut self, _out: &mut Vec<Event<'_>>) {}
@@ -224,4 +358,253 @@ impl Tracker {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+
+    fn idle_due(&self, entry: &Entry) -> Timestamp {
+        entry.seen().plus_nanos(self.config.idle_nanos)
+    }
+
+    /// A TCP segment, header first, was found in a packet.
+    fn segment<'a>(
+        &mut self,
+        time: Timestamp,
+        packet: &Packet<'_>,
+        bytes: Cow<'a, [u8]>,
+        missing: u32,
+        out: &mut Vec<Event<'a>>,
+    ) {
+        let length = (bytes.len() as u64).saturating_add(u64::from(missing));
+        let Some(tcp) = packet::tcp(&bytes, length) else {
+            add(&mut self.counters.malformed, 1);
+            return;
+        };
+        add(&mut self.counters.segments, 1);
+        // Options that were not captured are no payload.
+        let cut_options = tcp.header.saturating_sub(bytes.len());
+        let missing = missing.saturating_sub(u32::try_from(cut_options).unwrap_or(u32::MAX));
+        let payload = match bytes {
+            Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(tcp.header..).unwrap_or_default()),
+            Cow::Owned(mut bytes) => {
+                bytes.drain(..tcp.header.min(bytes.len()));
+                Cow::Owned(bytes)
+            }
+        };
+        let (key, sender) =
+            Key::new((packet.source, tcp.source), (packet.destination, tcp.destination));
+        let found = Found { time, interface: packet.interface, key, sender, tcp, payload, missing };
+        let place = match self.table.find(&key) {
+            Some(place) => self.admit(place, &found, out),
+            None => self.open(&found, out),
+        };
+        if let Some(place) = place {
+            self.place(place, found, out);
+        }
+    }
+
+    /// Decides whether a segment belongs to the flow that has its ends. Gives the flow that it does belong to (a new
+    /// one where the ports are used again), or nothing when it is not believed.
+    fn admit(&mut self, place: Place, found: &Found<'_>, out: &mut Vec<Event<'_>>) -> Option<Place> {
+        let now = self.now;
+        let entry = self.table.get_mut(place)?;
+        let Tcp { seq, ack, flags, .. } = found.tcp;
+        let side = entry.side(found.sender);
+        if flags.syn && !flags.rst {
+            if side.isn() == Some(seq) {
+                return Some(place);
+            }
+            let peer = entry.side(found.sender.other());
+            // The SYN of the other end that this one would answer, or cross.
+            let answers = |isn: u32| ack.is_none_or(|ack| ack.wrapping_sub(isn.wrapping_add(1)) < 1 << 16);
+            let overtaken = side.isn().is_none()
+                && side.known()
+                && peer.isn().is_none_or(answers)
+                && (0..=OVERTAKEN_BYTES).contains(&side.behind(seq.wrapping_add(1)))
+                && now.nanos_since(entry.opened) <= OVERTAKEN_NANOS;
+            let begins = side.isn().is_none() && !side.known() && peer.isn().is_some_and(answers);
+            if overtaken {
+                entry.side_mut(found.sender).name_isn(seq);
+                return Some(place);
+            }
+            if begins {
+                entry.side_mut(found.sender).begin_syn(seq);
+                return Some(place);
+            }
+            let confirmed = entry
+                .pending
+                .is_some_and(|(from, isn)| from != found.sender && ack == Some(isn.wrapping_add(1)));
+            if confirmed || entry.finished || !entry.told || now.nanos_since(entry.seen()) >= SILENT_NANOS {
+                return self.replace(place, found, out);
+            }
+            if ack.is_none() {
+                entry.pending = Some((found.sender, seq));
+            } else {
+                add(&mut self.counters.out_of_window, 1);
+            }
+            return None;
+        }
+        if let Some((from, isn)) = entry.pending
+            && from == found.sender
+            && seq == isn.wrapping_add(1)
+            && !flags.rst
+        {
+            return self.replace(place, found, out);
+        }
+        if flags.rst {
+            // A refused SYN is answered with sequence number 0 and its own acknowledgement (RFC 9293 §3.10.7.1).
+            let near = side.known() && side.behind(seq).unsigned_abs() <= RST_DISTANCE;
+            let peer = entry.side(found.sender.other());
+            let refuses = ack.is_some_and(|ack| {
+                peer.known() && !entry.told && peer.behind(ack).unsigned_abs() <= RST_DISTANCE
+            });
+            if near || refuses || !side.known() {
+                return Some(place);
+            }
+            add(&mut self.counters.out_of_window, 1);
+            return None;
+        }
+        if entry.finished && found.length() > 1 && side.known() {
+            let high = side.high();
+            let reused = side.offset(seq).is_none_or(|offset| {
+                offset > high.saturating_add(BEYOND_END) || (side.fin && offset > high)
+            });
+            if reused {
+                return self.replace(place, found, out);
+            }
+        }
+        Some(place)
+    }
+
+    /// Ends the flow with these ends and begins another.
+    fn replace(&mut self, place: Place, found: &Found<'_>, out: &mut Vec<Event<'_>>) -> Option<Place> {
+        let pending = self.table.get(place).and_then(|entry| entry.pending);
+        self.close(place, CloseReason::Replaced, out);
+        let place = self.open(found, out)?;
+        // The SYN that was held in doubt was the new connection's.
+        if let Some((from, isn)) = pending
+            && let Some(entry) = self.table.get_mut(place)
+            && entry.side(from).isn().is_none()
+            && (!entry.side(from).known() || entry.side(from).behind(isn.wrapping_add(1)) == 0)
+        {
+            entry.side_mut(from).begin_syn(isn);
+            entry.client = from;
+        }
+        Some(place)
+    }
+
+    /// Begins a flow. Only a SYN or payload begins one: what follows a flow that is forgotten (late copies, the last
+    /// acknowledgements, resets) tells nothing, and floods of it cost nothing.
+    fn open(&mut self, found: &Found<'_>, out: &mut Vec<Event<'_>>) -> Option<Place> {
+        let Tcp { seq, ack, flags, .. } = found.tcp;
+        if flags.rst || (!flags.syn && found.length() == 0) {
+            return None;
+        }
+        while self.table.is_full() {
+            let least = self.table.least()?;
+            self.close(least, CloseReason::Evicted, out);
+        }
+        let sender_is_client = if flags.syn {
+            ack.is_none()
+        } else {
+            guess::sender_is_client(&found.payload, found.tcp.source, found.tcp.destination)
+        };
+        let client = if sender_is_client { found.sender } else { found.sender.other() };
+        self.next_id = self.next_id.saturating_add(1);
+        add(&mut self.counters.flows, 1);
+        let place = self.table.insert(found.key, FlowId(self.next_id), client, found.time, self.now);
+        let entry = self.table.get_mut(place)?;
+        let (mine, theirs) = (found.sender, found.sender.other());
+        if flags.syn {
+            entry.side_mut(mine).begin_syn(seq);
+            if let Some(ack) = ack {
+                entry.side_mut(theirs).begin_syn(ack.wrapping_sub(1));
+            }
+        } else {
+            entry.side_mut(mine).begin(seq, MID_STREAM_BASE);
+        }
+        Some(place)
+    }
+
+    /// Gives a segment its offsets, and tells of it.
+    fn place<'a>(&mut self, place: Place, mut found: Found<'a>, out: &mut Vec<Event<'a>>) {
+        let now = self.now;
+        let Some(entry) = self.table.get_mut(place) else { return };
+        let (mine, theirs) = (found.sender, found.sender.other());
+        let Tcp { ack, flags, .. } = found.tcp;
+        let first = found.first();
+        let length = found.length();
+        if !entry.side(mine).known() {
+            entry.side_mut(mine).begin(first, MID_STREAM_BASE);
+        }
+        if let Some(ack) = ack
+            && !flags.rst
+            && !entry.side(theirs).known()
+        {
+            entry.side_mut(theirs).begin(ack, MID_STREAM_BASE);
+        }
+        let side = entry.side_mut(mine);
+        let offset = match side.offset(first) {
+            Some(offset) => offset,
+            // A RST needs no place. A keep-alive probe before the first byte has a place before the first.
+            None if flags.rst || (length <= 1 && side.offset(first.wrapping_add(1)) == Some(0)) => {
+                found.payload = Cow::Borrowed(&[]);
+                found.missing = 0;
+                side.high()
+            }
+            None if length > 0 && side.stray(first, length) => side.high(),
+            None => {
+                add(&mut self.counters.out_of_window, 1);
+                return;
+            }
+        };
+        let length = found.length();
+        side.advance(offset.saturating_add(u64::from(length)), first.wrapping_add(length));
+        side.fin |= flags.fin;
+        let ack = ack.and_then(|ack| entry.side(theirs).offset(ack));
+        let finishes = !entry.finished && (flags.rst || entry.both_fins());
+        entry.finished |= finishes;
+        let (id, told) = (entry.id, entry.told);
+        let tell = told || length > 0;
+        if tell && !told {
+            entry.told = true;
+            let seen = entry.side(mine).isn().is_some() || entry.side(theirs).isn().is_some();
+            out.push(Event::Opened(Opened {
+                flow: id,
+                ends: entry.ends(),
+                time: entry.opened,
+                handshake: if seen { Handshake::Seen } else { Handshake::MidStream },
+            }));
+        }
+        let direction = if mine == entry.client { Direction::ToServer } else { Direction::ToClient };
+        self.table.touch(place, now, tell);
+        if finishes {
+            self.lingering.push_back((now.plus_nanos(self.config.linger_nanos), place, id));
+        }
+        if tell {
+            out.push(Event::Segment(Segment {
+                flow: id,
+                direction,
+                time: found.time,
+                interface: found.interface,
+                offset,
+                payload: found.payload,
+                missing: found.missing,
+                flags,
+                ack,
+            }));
+        }
+    }
+
+    fn close(&mut self, place: Place, reason: CloseReason, out: &mut Vec<Event<'_>>) {
+        let Some(entry) = self.table.remove(place) else { return };
+        if reason == CloseReason::Evicted {
+            add(&mut self.counters.flows_evicted, 1);
+        }
+        if entry.told {
+            out.push(Event::Closed { flow: entry.id, time: self.now, reason });
+        }
+    }
+}
+
+/// Counts; a counter that is full stays full.
+fn add(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more);
 }

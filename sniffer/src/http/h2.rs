@@ -3,6 +3,8 @@
 //! has a past that nobody saw: what is unknown then is `None`. After a hole it hunts for a believable frame header at a
 //! segment's first byte. It never guesses a field, and never joins what a hole tore.
 
+#![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
+
 mod frame;
 mod stream;
 
@@ -212,7 +214,17 @@ impl Side {
         } else {
             (frame::DEFAULT_MAX_FRAME, 0)
         };
-        Self { place, hpack, charged: 0, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
+        Self {
+            place,
+            hpack,
+            charged: 0,
+            max_frame,
+            block: None,
+            missed,
+            missed_octets: 0,
+            position,
+            ended: None,
+        }
     }
 }
 
@@ -287,7 +299,10 @@ impl H2 {
     }
 
     /// Bytes of a direction that will never come.
-    #[expect(clippy::too_many_arguments, reason = "the fields of stream::Event::Gap, and where the result goes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of stream::Event::Gap, and where the result goes"
+    )]
     pub(super) fn gap(
         &mut self,
         direction: Direction,
@@ -520,7 +535,11 @@ impl H2 {
                 }
                 0
             }
-            frame::HEADERS | frame::PUSH_PROMISE | frame::CONTINUATION | frame::RST_STREAM | frame::GOAWAY
+            frame::HEADERS
+            | frame::PUSH_PROMISE
+            | frame::CONTINUATION
+            | frame::RST_STREAM
+            | frame::GOAWAY
             | frame::SETTINGS => {
                 if let Some(payload) = after.get(..length) {
                     self.side_mut(now).place = BETWEEN;
@@ -568,7 +587,13 @@ impl H2 {
                 }
                 let mut held = Held::default();
                 if !held.push(fragment, now.config, now.budget) {
-                    return self.broken(now, head, begin, fragment, Cut { why: AnomalyKind::BodyBudget, hole: None });
+                    return self.broken(
+                        now,
+                        head,
+                        begin,
+                        fragment,
+                        Cut { why: AnomalyKind::BodyBudget, hole: None },
+                    );
                 }
                 self.side_mut(now).block = Some(Box::new(Block { head, begin, promised, held }));
             }
@@ -735,7 +760,9 @@ impl H2 {
                     _ => {}
                 }
             }
-            Place::Skip(_) if left > inside => self.side_mut(now).place = Place::Skip(left.saturating_sub(inside)),
+            Place::Skip(_) if left > inside => {
+                self.side_mut(now).place = Place::Skip(left.saturating_sub(inside))
+            }
             _ => {}
         }
         if mark.length > u64::from(inside) {
@@ -865,12 +892,17 @@ impl H2 {
         let unknown = fields.unknown;
         let mut odd: Vec<(AnomalyKind, String)> = Vec::new();
         match (decoded, cut) {
-            (_, Some(cut)) => odd.push((cut.why, format!("the {}'s header fields are cut off", message(now.direction)))),
+            (_, Some(cut)) => {
+                odd.push((cut.why, format!("the {}'s header fields are cut off", message(now.direction))))
+            }
             (Err(error), None) => odd.push((AnomalyKind::HpackError, error.to_string())),
             (Ok(()), None) => {}
         }
         if unknown {
-            odd.push((AnomalyKind::HpackLost, format!("header fields of the {} are unknown", message(now.direction))));
+            odd.push((
+                AnomalyKind::HpackLost,
+                format!("header fields of the {} are unknown", message(now.direction)),
+            ));
         }
         if fields.dropped {
             odd.push((AnomalyKind::HeadTooLarge, "header fields beyond the limit were dropped".into()));
@@ -901,7 +933,9 @@ impl H2 {
             Direction::ToClient => &mut self.to_client,
         };
         let held = side.hpack.held().saturating_sub(hpack::DEFAULT_LIMIT);
-        if held <= side.charged || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config) {
+        if held <= side.charged
+            || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config)
+        {
             now.budget.give(side.charged.saturating_sub(held));
             side.charged = held;
         } else {
@@ -963,7 +997,7 @@ impl H2 {
     /// Makes sure that the stream of a header block is there; false where it must not be.
     fn ready(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: &Fields) -> bool {
         let opens = now.direction == Direction::ToServer;
-        if number == 0 || (opens && number % 2 == 0) {
+        if number == 0 || (opens && number.is_multiple_of(2)) {
             return false;
         }
         let new = opens && number > self.highest;
@@ -993,7 +1027,7 @@ impl H2 {
 
     /// Whether a stream is the client's, and all that it opened from there on were seen.
     fn was_seen(&self, number: u32) -> bool {
-        number % 2 == 1 && (self.known_from..=self.highest).contains(&number)
+        !number.is_multiple_of(2) && (self.known_from..=self.highest).contains(&number)
     }
 
     fn open(&mut self, now: &mut Now<'_>, number: u32, begin: Begin) {
@@ -1009,7 +1043,7 @@ impl H2 {
 
     /// The server announces a request that it answers unasked (§8.4).
     fn promise(&mut self, now: &mut Now<'_>, number: u32, begin: Begin, fields: Fields) {
-        if number == 0 || number % 2 != 0 || self.streams.contains_key(&number) {
+        if number == 0 || !number.is_multiple_of(2) || self.streams.contains_key(&number) {
             return self.odd("a PUSH_PROMISE for a stream that cannot be promised");
         }
         self.open(now, number, begin);
@@ -1057,7 +1091,9 @@ impl H2 {
     fn content_ends(&mut self, now: &mut Now<'_>) {
         let place = std::mem::replace(&mut self.side_mut(now).place, BETWEEN);
         let Place::Data(content) = place else { return };
-        if content.end && let Some(stream) = self.streams.get_mut(&content.stream) {
+        if content.end
+            && let Some(stream) = self.streams.get_mut(&content.stream)
+        {
             stream.touch(now.direction, now.time);
             stream.end(now.direction);
         }
@@ -1089,7 +1125,7 @@ impl H2 {
         }
         let above = self.streams.split_off(&last.saturating_add(1));
         for (number, mut stream) in above {
-            if number % 2 == 0 || stream.response.is_some() {
+            if number.is_multiple_of(2) || stream.response.is_some() {
                 self.streams.insert(number, stream);
                 continue;
             }

@@ -119,7 +119,8 @@ pub(super) fn required(plan: &Plan, only_federation: bool) -> Vec<AnyOf> {
             if let Some(hosts) = field(host)
                 && hosts.len() * types.len() <= MAX_ALTERNATIVES
             {
-                required.push(hosts.iter().flat_map(|h| types.iter().map(|t| term(number, &[h, t]))).collect());
+                required
+                    .push(hosts.iter().flat_map(|h| types.iter().map(|t| term(number, &[h, t]))).collect());
                 done.extend([host, Indexed::ActivityType]);
             }
         }

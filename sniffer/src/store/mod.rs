@@ -32,8 +32,8 @@ mod tables;
 mod tests;
 mod write;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::activitypub::Reading;
 use crate::filter::Filter;

@@ -409,7 +409,12 @@ impl<'p> Snapshot<'p> {
     }
 
     /// Some frames of a chunk, inflated.
-    fn frames(&self, number: u64, meta: &Meta, frames: std::ops::Range<usize>) -> Result<Vec<Frame>, Trouble> {
+    fn frames(
+        &self,
+        number: u64,
+        meta: &Meta,
+        frames: std::ops::Range<usize>,
+    ) -> Result<Vec<Frame>, Trouble> {
         let (first, end) = (meta.span(frames.start).start, meta.span(frames.end - 1).end);
         let (first_piece, last_piece) = (first / PIECE, end.saturating_sub(1) / PIECE);
         let mut packed = Vec::with_capacity((last_piece - first_piece + 1) * PIECE);

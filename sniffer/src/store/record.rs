@@ -162,14 +162,7 @@ codes!(
     OriginSource::Learnt = 3,
     OriginSource::Peer = 4,
 );
-codes!(
-    severity_code,
-    severity,
-    Severity,
-    Severity::Info = 0,
-    Severity::Warn = 1,
-    Severity::Error = 2,
-);
+codes!(severity_code, severity, Severity, Severity::Info = 0, Severity::Warn = 1, Severity::Error = 2,);
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -290,7 +283,8 @@ impl Writer<'_> {
     }
 
     fn body(&mut self, body: &Body) {
-        let Body { wire_size, coded_size, size, encoding, complete, sha256, coded_sha256, bytes, holes } = body;
+        let Body { wire_size, coded_size, size, encoding, complete, sha256, coded_sha256, bytes, holes } =
+            body;
         self.int(*wire_size);
         self.int(*coded_size);
         self.int(*size);
@@ -402,7 +396,8 @@ impl Writer<'_> {
     }
 
     fn reading(&mut self, reading: &Reading) {
-        let Reading { kind, sentence, activity, signature, digest, origin, lints, reason, federation } = reading;
+        let Reading { kind, sentence, activity, signature, digest, origin, lints, reason, federation } =
+            reading;
         self.text(kind.id());
         self.text(&sentence.template);
         self.slots(&sentence.slots);

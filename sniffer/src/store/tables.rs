@@ -35,7 +35,8 @@ pub(super) const HOSTS: TableDefinition<'_, &str, (u8, u64, u64, u64, Option<&st
 /// Large body to (references, octets, octets compressed).
 pub(super) const BODIES: TableDefinition<'_, [u8; 32], (u64, u64, u64)> = TableDefinition::new("bodies");
 /// (large body, piece) to the piece.
-pub(super) const BODY_PIECES: TableDefinition<'_, ([u8; 32], u32), &[u8]> = TableDefinition::new("body-pieces");
+pub(super) const BODY_PIECES: TableDefinition<'_, ([u8; 32], u32), &[u8]> =
+    TableDefinition::new("body-pieces");
 
 /// Octets of a piece of a large body; its key is longer.
 pub(super) const BODY_PIECE: usize = PIECE - 28;
@@ -108,7 +109,9 @@ pub(super) fn open(path: &Path, must_exist: bool) -> Result<Database, Error> {
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.create(path)));
     let opened = match opened {
         Ok(opened) => opened.map_err(|error| database_error(path, error)),
-        Err(_) => Err(Error::NotAStore { path: path.to_owned(), what: "its pages do not fit together".into() }),
+        Err(_) => {
+            Err(Error::NotAStore { path: path.to_owned(), what: "its pages do not fit together".into() })
+        }
     };
     if opened.is_err() && made {
         // Best effort: the error that is told is the first one.

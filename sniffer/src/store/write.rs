@@ -46,7 +46,8 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn read(meta: &impl ReadableTable<&'static str, u64>) -> Result<Self, Trouble> {
-        let get = |name: &'static str| -> Result<u64, Trouble> { Ok(meta.get(name)?.map_or(0, |n| n.value())) };
+        let get =
+            |name: &'static str| -> Result<u64, Trouble> { Ok(meta.get(name)?.map_or(0, |n| n.value())) };
         Ok(Self {
             exchanges: get("exchanges")?,
             federation: get("federation")?,
@@ -275,8 +276,8 @@ impl<'t, 'w> Open<'t, 'w> {
         };
         for told in new {
             let started = told.exchange.id.started().0;
-            let too_long = chunk.len() > 0
-                && chunk.max.max(started).saturating_sub(chunk.min.min(started)) > span;
+            let too_long =
+                chunk.len() > 0 && chunk.max.max(started).saturating_sub(chunk.min.min(started)) > span;
             if chunk.is_full() || too_long {
                 self.store(number, &chunk)?;
                 (number, chunk) = (self.next_number(), Builder::default());
@@ -395,11 +396,14 @@ impl<'t, 'w> Open<'t, 'w> {
         let (mut packed_sizes, mut plain_sizes) = ([0_u32; 3], [0_u32; 3]);
         for (place, frame) in chunk.frames().iter().enumerate() {
             let bytes = self.compress(frame)?;
-            packed_sizes[place] = u32::try_from(bytes.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
-            plain_sizes[place] = u32::try_from(frame.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
+            packed_sizes[place] =
+                u32::try_from(bytes.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
+            plain_sizes[place] =
+                u32::try_from(frame.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
             packed.extend_from_slice(&bytes);
         }
-        let before = self.chunks.get(number)?.map(|m| Meta::from_bytes(m.value())).transpose().map_err(record)?;
+        let before =
+            self.chunks.get(number)?.map(|m| Meta::from_bytes(m.value())).transpose().map_err(record)?;
         let before_pieces = before.as_ref().map_or(0, Meta::pieces);
         let mut pieces = 0;
         for piece in packed.chunks(PIECE) {
@@ -422,7 +426,8 @@ impl<'t, 'w> Open<'t, 'w> {
         for (bucket, entries) in buckets {
             self.ids.insert((bucket, number), &*entries)?;
         }
-        self.postings.extend(chunk.terms.iter().map(|((term, bucket), bits)| ((*term, *bucket, number), *bits)));
+        self.postings
+            .extend(chunk.terms.iter().map(|((term, bucket), bits)| ((*term, *bucket, number), *bits)));
         let meta = Meta {
             count: chunk.len() as u32,
             packed: packed_sizes,
@@ -466,7 +471,8 @@ impl<'t, 'w> Open<'t, 'w> {
             packed.extend_from_slice(piece?.1.value());
         }
         let rows = packed.get(meta.span(0)).ok_or(Trouble::Damaged("a chunk is cut off"))?;
-        let rows = inflate(rows, meta.plain[0] as usize).and_then(|r| Frame::from_bytes(&r)).map_err(record)?;
+        let rows =
+            inflate(rows, meta.plain[0] as usize).and_then(|r| Frame::from_bytes(&r)).map_err(record)?;
         let mut terms = HashSet::new();
         let mut buckets = HashSet::new();
         for slot in 0..meta.count as usize {

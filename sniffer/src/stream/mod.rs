@@ -2,10 +2,23 @@
 //! what is declared a gap tile the offsets exactly, once. First bytes win; a retransmission that differs is named.
 //! It holds at most its byte budget, over all flows; whoever is evicted gets a gap, never silence.
 
+mod held;
+mod pair;
+mod recent;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use crate::flow::{Direction, FlowId, Opened};
 use crate::frame::{Interface, Timestamp};
+use crate::stream::pair::{Pair, Shared, Wait};
+use crate::stream::recent::Recent;
 
 /// Why bytes are missing from a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -119,6 +132,8 @@ pub struct Counters {
     pub conflicts: u64,
     /// Bytes that arrived before the start of a stream picked up mid-way, after it had begun to be delivered.
     pub before_start: u64,
+    /// Payload bytes after a direction's FIN, or after a RST; dropped.
+    pub after_end: u64,
     /// Bytes held now, waiting for earlier ones, including the cost of holding them.
     pub held: u64,
     /// The most that was ever held.
@@ -156,36 +171,191 @@ impl Default for Config {
 }
 
 /// The stage: segments in, ordered events out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reassembler {
-    counters: Counters,
+    shared: Shared,
+    /// Where each open flow is. Numbers come from our own count, so that nobody can prepare collisions.
+    places: HashMap<FlowId, u32, FixedState>,
+    pairs: Vec<Option<Pair>>,
+    free: Vec<u32>,
+    /// When flows have something to do. A flow has at most two timers that count; others are skipped.
+    timers: BinaryHeap<Reverse<Timer>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Timer {
+    due: Timestamp,
+    flow: FlowId,
+    place: u32,
+}
+
+/// Interfaces whose latest loss is remembered; beyond it losses are laid to every interface.
+const LOSSES_LIMIT: usize = 64;
+
+impl Default for Reassembler {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
 }
 
 impl Reassembler {
     /// Holding nothing.
-    pub fn new(_config: Config) -> Self {
-        Self::default()
+    pub fn new(config: Config) -> Self {
+        Self {
+            shared: Shared {
+                config,
+                counters: Counters::default(),
+                now: Timestamp::default(),
+                recent: Recent::default(),
+                losses: Vec::new(),
+            },
+            places: HashMap::default(),
+            pairs: Vec::new(),
+            free: Vec::new(),
+            timers: BinaryHeap::new(),
+        }
     }
 
     /// Takes a flow event; appends what follows from it to `out`.
-    pub fn push<'a>(&mut self, _event: crate::flow::Event<'a>, _out: &mut Vec<Event<'a>>) {}
+    pub fn push<'a>(&mut self, event: crate::flow::Event<'a>, out: &mut Vec<Event<'a>>) {
+        match event {
+            crate::flow::Event::Opened(opened) => self.open(opened, out),
+            crate::flow::Event::Segment(segment) => {
+                self.shared.now = self.shared.now.max(segment.time);
+                let Some(place) = self.places.get(&segment.flow).copied() else { return };
+                let Some(Some(pair)) = self.pairs.get_mut(place as usize) else { return };
+                pair.segment(segment, &mut self.shared, out);
+                if pair.waits_for_anything() {
+                    self.set_timers(place);
+                    self.keep_budget(out);
+                }
+                self.note_peak();
+            }
+            crate::flow::Event::Closed { flow, time, .. } => {
+                self.shared.now = self.shared.now.max(time);
+                let Some(place) = self.places.remove(&flow) else { return };
+                if let Some(mut pair) = self.pairs.get_mut(place as usize).and_then(Option::take) {
+                    pair.end(EndKind::Abandoned, &mut self.shared, out);
+                }
+                self.free.push(place);
+            }
+        }
+    }
 
     /// The capture source lost frames: holes from now on may be its doing.
-    pub fn lost(&mut self, _loss: &crate::frame::Loss) {}
+    pub fn lost(&mut self, loss: &crate::frame::Loss) {
+        self.shared.now = self.shared.now.max(loss.time);
+        let losses = &mut self.shared.losses;
+        let interface = if losses.len() < LOSSES_LIMIT { loss.interface } else { Interface::Unknown };
+        match losses.iter_mut().find(|(known, _)| *known == interface) {
+            Some((_, time)) => *time = loss.time.max(*time),
+            None => losses.push((interface, loss.time)),
+        }
+    }
 
-    /// When [`Self::expire`] has something to do next.
+    /// When [`Self::expire`] has something to do next. It may find that there is nothing to do yet, never that there
+    /// was something earlier.
     pub fn deadline(&self) -> Option<Timestamp> {
-        None
+        self.timers.peek().map(|Reverse(timer)| timer.due)
     }
 
     /// Declares the gaps that are due at `now`.
-    pub fn expire(&mut self, _now: Timestamp, _out: &mut Vec<Event<'_>>) {}
+    pub fn expire(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) {
+        self.shared.now = self.shared.now.max(now);
+        while self.deadline().is_some_and(|due| due <= now) {
+            let Some(place) = self.take_timer() else { continue };
+            if let Some(Some(pair)) = self.pairs.get_mut(place as usize) {
+                pair.settle(&mut self.shared, out);
+            }
+            self.set_timers(place);
+        }
+    }
 
     /// The capture ended: gives all that is held, with gaps between, and ends every open direction.
-    pub fn finish(&mut self, _now: Timestamp, _out: &mut Vec<Event<'_>>) {}
+    pub fn finish(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) {
+        self.shared.now = self.shared.now.max(now);
+        for pair in &mut self.pairs {
+            if let Some(mut pair) = pair.take() {
+                pair.end(EndKind::CaptureEnd, &mut self.shared, out);
+            }
+        }
+        self.pairs.clear();
+        self.places.clear();
+        self.free.clear();
+        self.timers.clear();
+    }
 
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.shared.counters
+    }
+
+    fn open(&mut self, opened: Opened, out: &mut Vec<Event<'_>>) {
+        let pair = Some(Pair::new(opened.flow));
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(slot) = self.pairs.get_mut(place as usize) {
+                    *slot = pair;
+                }
+                place
+            }
+            None => {
+                // The flow table holds fewer than 2^32 flows.
+                let place = u32::try_from(self.pairs.len()).unwrap_or(u32::MAX);
+                self.pairs.push(pair);
+                place
+            }
+        };
+        self.places.insert(opened.flow, place);
+        out.push(Event::Opened(opened));
+    }
+
+    /// Takes the first timer; gives its flow's place if the timer still counts.
+    fn take_timer(&mut self) -> Option<u32> {
+        let Reverse(timer) = self.timers.pop()?;
+        let pair = self.pairs.get_mut(timer.place as usize)?.as_mut().filter(|pair| pair.flow == timer.flow)?;
+        let mut counts = false;
+        for set in [&mut pair.short, &mut pair.long] {
+            if *set == Some(timer.due) {
+                *set = None;
+                counts = true;
+            }
+        }
+        counts.then_some(timer.place)
+    }
+
+    /// Sees to it that a flow that waits is looked at when its wait is over.
+    fn set_timers(&mut self, place: u32) {
+        let Some(Some(pair)) = self.pairs.get_mut(place as usize) else { return };
+        let (mut short, mut long) = (pair.short, pair.long);
+        for wait in pair.waits(&self.shared) {
+            let (set, due) = match wait {
+                Wait::Short(due) => (&mut short, due),
+                Wait::Long(due) => (&mut long, due),
+            };
+            if set.is_none_or(|set| due < set) {
+                *set = Some(due);
+                self.timers.push(Reverse(Timer { due, flow: pair.flow, place }));
+            }
+        }
+        (pair.short, pair.long) = (short, long);
+    }
+
+    /// Gives up what is nearest to the end of its wait, until the budget is kept.
+    fn keep_budget(&mut self, out: &mut Vec<Event<'_>>) {
+        while self.shared.counters.held > self.shared.config.budget as u64 && !self.timers.is_empty() {
+            let Some(place) = self.take_timer() else { continue };
+            if let Some(Some(pair)) = self.pairs.get_mut(place as usize)
+                && let Some(direction) = pair.longest_waiting()
+            {
+                pair.give_up(direction, &mut self.shared, out);
+            }
+            self.set_timers(place);
+        }
+    }
+
+    fn note_peak(&mut self) {
+        let counters = &mut self.shared.counters;
+        counters.held_peak = counters.held_peak.max(counters.held);
     }
 }

@@ -61,6 +61,12 @@ pub(super) fn answer(viewer: &Viewer, asked: &Asked) -> Result<Response, Refusal
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(QUIET).text("quiet")).into_response())
 }
 
+/// Waits until the server ends.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that the viewer itself is gone, which is an end as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
 /// One browser.
 struct Listener {
     viewer: Viewer,
@@ -89,7 +95,7 @@ impl Listener {
             }
             let quiet = self.resync_after > Instant::now();
             tokio::select! {
-                _ = self.closing.wait_for(|closing| *closing) => return None,
+                () = closed(&mut self.closing) => return None,
                 _ = self.tick.tick() => self.status().await,
                 () = tokio::time::sleep_until(self.resync_after), if quiet => {}
                 news = self.news.recv(), if !quiet => match news {

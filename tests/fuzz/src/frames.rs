@@ -59,7 +59,7 @@ pub fn run(mut data: &[u8]) {
     let counters = tracker.counters();
     assert_eq!(counters.frames, frames, "every frame is counted");
     assert_eq!(counters.flows, flows.opened, "every flow is counted");
-    assert_eq!(counters.segments, flows.segments, "every segment is counted");
+    assert!(flows.segments <= counters.segments, "a segment that was not counted");
 }
 
 #[derive(Default)]

@@ -196,7 +196,7 @@ pub(super) fn others(bench: &Bench) -> Result<(Vec<Contender>, Vec<Skipped>)> {
             "reassembly to files, no HTTP",
             move |file, folder| {
                 let (file, out) = (file.display().to_string(), folder.display().to_string());
-                command(&program, &["-q", "-r", &file, "-o", &out, "-e", "-all", "-e", "tcpdemux"])
+                command(&program, &["-q", "-r", &file, "-o", &out, "-E", "tcpdemux"])
             },
             |_, _| Ok(None),
         )

@@ -75,7 +75,7 @@ impl Head {
             HEADERS => self.length >= least,
             PRIORITY => self.length == 5,
             RST_STREAM | WINDOW_UPDATE => self.length == 4,
-            SETTINGS => self.length % 6 == 0 && (self.length == 0 || !self.has(ACK)),
+            SETTINGS => self.length.is_multiple_of(6) && (self.length == 0 || !self.has(ACK)),
             PUSH_PROMISE | PRIORITY_UPDATE => self.length >= u32::from(self.has(PADDED)).saturating_add(4),
             PING => self.length == 8,
             GOAWAY => self.length >= 8,
@@ -88,7 +88,7 @@ impl Head {
     /// this type has, on a stream of the client's. Of random octets about one in ten million passes.
     fn believable(&self, limits: Limits) -> bool {
         // Streams of the server's, which are even (§5.1.1), are left to those that are in step: hardly anybody pushes.
-        let pushed = self.kind == PUSH_PROMISE || (self.stream % 2 == 0 && self.stream != 0);
+        let pushed = self.kind == PUSH_PROMISE || (self.stream.is_multiple_of(2) && self.stream != 0);
         // Nobody sends these; zeros look like them.
         let pointless = self.kind == DATA && self.length == 0 && !self.has(END_STREAM);
         known_flags(self.kind).is_some_and(|known| self.flags & !known == 0)
