@@ -102,7 +102,7 @@ test('all headers unfold, and the body is a tree that folds, text, and hex', asy
   assert.ok((await tree.locator('[role=treeitem]').count()) < before);
   await tree.locator('.folded').first().click();
   assert.equal(await tree.locator('[role=treeitem]').count(), before);
-  assert.match(await tree.innerText(), /type: "/);
+  assert.match(await tree.innerText(), /type:\s*"/);
 
   await request.getByRole('button', { name: 'Source' }).click();
   assert.match(await request.locator('pre.source').innerText(), /^\s*\{/);

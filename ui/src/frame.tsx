@@ -101,8 +101,9 @@ export function TopBar(): JSX.Element {
       )}
       <State />
       <span class="tools">
-        <button type="button" class="finder" title={`${w.find} (Ctrl K)`} aria-label={`${w.find} (Ctrl K)`} onClick={() => (dialog.value = 'find')}>
-          <Icon name="search" /> <kbd aria-hidden="true">Ctrl K</kbd>
+        <button type="button" class="finder" title={w.find} onClick={() => (dialog.value = 'find')}>
+          <span class="off-screen">{w.find}</span>
+          <Icon name="search" /> <kbd>Ctrl K</kbd>
         </button>
         <button type="button" class="plain" title={w.language} aria-label={w.language} onClick={() => go({ lang: lang.value === 'ja' ? 'en' : 'ja' }, 'replace')}>
           {w.short}

@@ -379,7 +379,7 @@ function Around({ row }: { row: Row }): JSX.Element | null {
                 <Badge host={book.value.get(other.from)} label />
                 <KindIcon kind={other.kind} />
                 <span class={`sentence ${isDelivery(other) ? 'delivery' : ''}`}>
-                  <Sentence parts={sentence(other, lang.value, book.value)} />
+                  <Sentence parts={sentence(other, lang.value, book.value, true)} />
                 </span>
                 <Status row={other} />
               </a>

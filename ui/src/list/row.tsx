@@ -49,7 +49,7 @@ export function spoken(row: Row): string {
     clockText(row.started, local.value).slice(0, 8),
     words.toHost(book.value.short(row.from), book.value.short(row.to)),
     kindWord(row, words),
-    plain(sentence(row, lang.value, book.value)),
+    plain(sentence(row, lang.value, book.value, true)),
     row.status === null ? words.noAnswer : `${row.status}${c === 'ok' ? '' : ` ${words.statusWords[c]}`}`,
     words.signatureIs(seal === 'mismatch' ? words.mismatch : words.verdicts[seal]),
     row.reason && reasonWord(row.reason, words),
@@ -92,7 +92,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
   const to = book.value.get(row.to);
   const delivery = isDelivery(row);
   const bad = trouble(row);
-  const parts = sentence(row, lang.value, book.value);
+  const parts = sentence(row, lang.value, book.value, true);
   const reason = row.reason ? reasonWord(row.reason, words) : null;
   const hidden = !CARRIES_TEXT.has(row.activity ?? '') || row.excerpt !== null ? null : row.visibility === 'direct' ? words.hidden.direct : row.visibility === 'followers' ? words.hidden.followers : null;
   const classes = ['row', delivery ? 'delivery' : 'fetch', bad === 'none' ? '' : bad, row.gaps > 0 ? 'lossy' : '', selected ? 'selected' : '', fresh ? 'fresh' : ''].filter(Boolean).join(' ');
@@ -164,7 +164,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         <i class="dot" />
       </span>
       <span role="gridcell" class="meaning">
-        <span class="sentence" title={plain(parts)}>
+        <span class="sentence" title={plain(sentence(row, lang.value, book.value))}>
           <Sentence parts={parts} />
         </span>
         {hidden ? (
