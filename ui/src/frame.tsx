@@ -128,6 +128,7 @@ export function Banners(): JSX.Element {
     const timer = window.setInterval(tick, 250);
     return () => clearInterval(timer);
   }, [c]);
+  const down = w.downBanner(lastEvent.value ? clockText(lastEvent.value, local.value).slice(0, 8) : null, s?.source.kind === 'live');
   const lostKey = s ? `${s.lost.frames} ${s.lost.gaps}` : '';
   const loss = s && (s.lost.frames > 0 || s.lost.gaps > 0) && lossDismissed.value !== lostKey;
   return (
@@ -136,8 +137,8 @@ export function Banners(): JSX.Element {
         <div class="banner err" role="alert">
           <Icon name="plug" />
           <span>
-            <b>{w.downBanner(null)[0]}</b>
-            {w.downBanner(lastEvent.value ? clockText(lastEvent.value, local.value).slice(0, 8) : null)[1]}
+            <b>{down[0]}</b>
+            {down[1]}
           </span>
           <span class="grow" />
           <span class="dim">{seconds.value > 0 ? w.retryIn(seconds.value) : w.retrying}</span>
@@ -302,7 +303,7 @@ export function Nothing(): JSX.Element {
   const w = t.value;
   const { v, from, to } = place.value;
   const now = chips.value;
-  const counts = useSignal<(string | null)[]>([]);
+  const counts = useSignal<(number | null)[]>([]);
   const conditions: { label: string; without: () => void; query: { q: string; v: typeof v; from: string; to: string } }[] = now.map((chip, i) => {
     const rest = now.filter((_, at) => at !== i);
     const text = chipText(chip, w);
@@ -317,13 +318,16 @@ export function Nothing(): JSX.Element {
     conditions.forEach((c, i) => {
       api.count(c.query, abort.signal).then(
         (n) => {
-          if (!abort.signal.aborted) counts.value = counts.value.map((old, at) => (at === i ? (n.exact ? grouped(n.matched) : w.atLeast(grouped(n.matched))) : old));
+          if (!abort.signal.aborted) counts.value = counts.value.map((old, at) => (at === i ? n.matched : old));
         },
         () => {},
       );
     });
     return () => abort.abort();
   }, [q, v, from, to]);
+  // The guilty one is the condition without which there would be most.
+  const most = Math.max(...counts.value.map((n) => n ?? 0));
+  const guilty = most > 0 ? counts.value.indexOf(most) : -1;
   return (
     <div class="blank">
       <h1>{w.nothing}</h1>
@@ -332,24 +336,45 @@ export function Nothing(): JSX.Element {
         {conditions.map((c, i) => (
           <li>
             <span class="chip">{c.label}</span>
-            <span class="dim">{counts.value[i] == null ? '…' : w.without(counts.value[i] ?? '')}</span>
-            <button type="button" class="button" onClick={c.without}>
-              {w.removeIt}
-            </button>
+            <span class="dim">{counts.value[i] == null ? '…' : w.without(grouped(counts.value[i] ?? 0))}</span>
+            {i === guilty && (
+              <button type="button" class="button" onClick={c.without}>
+                {w.removeIt}
+              </button>
+            )}
           </li>
         ))}
       </ul>
+      {guilty < 0 && (
+        <p>
+          <button type="button" class="button" onClick={() => go({ q: '', from: '', to: '', at: '', v: 'all' })}>
+            {w.clearFilter}
+          </button>
+        </p>
+      )}
     </div>
   );
 }
 
 export function Failed(): JSX.Element {
   const w = t.value;
+  const error = feed.error.value;
+  if (error?.code === 'bad-filter')
+    return (
+      <div class="blank">
+        <h1>{w.filterFailed}</h1>
+        <p>
+          <button type="button" class="button" onClick={() => setChips([])}>
+            {w.clearFilter}
+          </button>
+        </p>
+      </div>
+    );
   return (
     <div class="blank">
       <h1>{w.loadFailed}</h1>
-      <p class="errink">{feed.error.value?.message}</p>
-      {feed.error.value?.help && <p>{feed.error.value.help}</p>}
+      <p class="errink">{error?.message}</p>
+      {error?.help && <p>{error.help}</p>}
       <p>
         <button type="button" class="button" onClick={() => void openList()}>
           {w.retry}

@@ -276,7 +276,7 @@ export function Filter(): JSX.Element {
           <b>{w.filterError(error.line, error.column)}</b>
           {': '}
           {error.message}
-          {error.help && ` ${error.help}`} <span class="dim">{w.keepsLast}</span>
+          {error.help && `; ${error.help}`} {feed.rows.value.length > 0 && <span class="dim">{w.keepsLast}</span>}
         </p>
       )}
     </section>
