@@ -173,15 +173,27 @@ export async function start(options = {}) {
       if (rest === 'fields') return json(res, { fields: Object.entries(FIELDS).map(([name, type]) => ({ name, type, help: null, values: name === 'signature.verdict' ? ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'] : null })) });
       if (rest === 'exchanges') {
         const limit = Math.min(Number(p.get('limit') ?? 200), 1000);
-        const back = (i, n) => { const rows = []; for (; i >= 0 && rows.length <= n; i--) { const e = at(i); if (match(e)) rows.push(e.row); } const more = rows.length > n; return [rows.slice(0, n).reverse(), more]; };
-        const forth = (i, n) => { const rows = []; for (; i < size() && rows.length <= n; i++) { const e = at(i); if (match(e)) rows.push(e.row); } const more = rows.length > n; return [rows.slice(0, n), more]; };
+        // With a filter, only so many are looked at in one request.
+        let stopped = null;
+        const look = (i, by, n) => {
+          const rows = [];
+          let looked = 0;
+          for (; i >= 0 && i < size() && rows.length <= n; i += by) {
+            if (options.scan && p.get('q') && looked++ >= options.scan) { stopped = at(i - by).row.id; return [rows, true]; }
+            const e = at(i);
+            if (match(e)) rows.push(e.row);
+          }
+          return [rows.slice(0, n), rows.length > n];
+        };
+        const back = (i, n) => { const [rows, more] = look(i, -1, n); return [rows.reverse(), more]; };
+        const forth = (i, n) => look(i, 1, n);
         let rows, before = false, after = false;
         if (p.get('before')) { [rows, before] = back(find(p.get('before')) - 1, limit); after = true; }
         else if (p.get('after')) { let i = find(p.get('after')); if (i < size() && at(i).row.id === p.get('after')) i++; [rows, after] = forth(i, limit); before = true; }
         else if (p.get('around')) { const i = find(p.get('around')); const [a, mb] = back(i - 1, limit >> 1); const [b, ma] = forth(i, limit - (limit >> 1)); rows = [...a, ...b]; before = mb; after = ma; }
         else if (p.get('oldest')) [rows, after] = forth(0, limit);
         else [rows, before] = back(size() - 1, limit);
-        return json(res, { rows, more_before: before, more_after: after, scanned_to: null });
+        return json(res, { rows, more_before: before, more_after: after, scanned_to: stopped });
       }
       if (rest === 'count') {
         if (many && !p.get('q')) { let n = many; if (to !== null) n = Math.max(0, Math.min(many, Number((to - t0) / 250_000_000n) + 1)); if (from !== null) n -= Math.max(0, Number((from - t0) / 250_000_000n)); return json(res, { matched: n, exact: true, total: many, hidden: 0 }); }

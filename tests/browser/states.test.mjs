@@ -147,6 +147,18 @@ test('an empty capture says so', async () => {
   await page.getByRole('heading', { name: 'No HTTP exchange in this capture.' }).waitFor();
 });
 
+test('a search goes on where a request stopped, and its first hits come at once', async () => {
+  await open({ scan: 7 }, '', { q: 'activity.type == "Follow"', v: 'all' });
+  await ready(page);
+  const want = mock.traffic.filter((e) => e.row.activity === 'Follow').length;
+  await until(async () => (await rows(page).count()) === want, `all ${want} of them`);
+});
+
+test('a search without an end in sight says how far it looked, then that nothing matches', async () => {
+  await open({ scan: 20 }, '', { q: 'activity.type == "Nonsense"' });
+  await page.getByRole('heading', { name: 'Nothing matches' }).waitFor();
+});
+
 test('a million exchanges scroll, and the ends are reached', async () => {
   await open({ many: 1_000_000 });
   await ready(page);

@@ -4,7 +4,7 @@ import { useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { api } from './api';
-import { clockText, grouped } from './format';
+import { clock, clockText, grouped, timeOfId } from './format';
 import { chipText } from './filter/filter';
 import { expression } from './filter/chips';
 import { Icon, Logo, Mark } from './shapes';
@@ -352,6 +352,18 @@ export function Nothing(): JSX.Element {
           </button>
         </p>
       )}
+    </div>
+  );
+}
+
+/** An unfinished search that has found nothing yet. */
+export function Searching(): JSX.Element {
+  const w = t.value;
+  const at = feed.scanned.value;
+  return (
+    <div class="blank">
+      <h1>{w.searching}</h1>
+      <p>{at && w.searchedTo(`${clock(timeOfId(at), local.value).day} ${clockText(timeOfId(at), local.value)}`)}</p>
     </div>
   );
 }

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { backoff, type Row } from './api';
 import { chipOf, chipsOf, expression, celOf, microseconds, typed, type Chip, type Field } from './filter/chips';
-import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, shortTarget, size, timeOf } from './format';
+import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, shortTarget, size, timeOf, timeOfId } from './format';
 import { curl, quote } from './detail/curl';
 import { hexLines } from './detail/hex';
 import { foldedAtFirst, lines, parseJson, path, textOf } from './detail/json';
@@ -61,6 +61,7 @@ describe('numbers and times', () => {
     expect(timeOf(nanos('2026-11-23T07:26:40Z'))).toBe('2026-11-23T07:26:40Z');
     expect(nanos('2026-11-23T08:26:40.5+01:00')).toBe(nanos('2026-11-23T07:26:40.500000000Z'));
     expect(nanos('nonsense')).toBe(0n);
+    expect(timeOfId('0otadu5s91c8c0lsrru5hag6qe').slice(0, 23)).toBe('2026-11-23T07:26:40.470');
     expect(microsBetween('2026-11-23T07:26:40.000001Z', '2026-11-23T07:26:39Z')).toBe(-1_000_001);
   });
   test('a clock comes in parts', () => {

@@ -316,7 +316,7 @@ export const openRow = computed<Row | null>(() => {
 /** The list has been loading for more than 200 ms. */
 export const slow = signal(false);
 effect(() => {
-  if (!feed.loading.value) {
+  if (!feed.loading.value && !feed.searching.value) {
     slow.value = false;
     return;
   }

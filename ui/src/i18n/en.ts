@@ -110,6 +110,8 @@ export const en = {
   without: (n: string) => `${n} without it`,
   removeIt: 'Remove it',
   clearFilter: 'Remove the whole filter',
+  searching: 'Searching',
+  searchedTo: (at: string) => `Nothing yet; looked as far as ${at}.`,
   filterFailed: 'The filter cannot be read.',
   loadFailed: 'The list could not be loaded.',
   detailFailed: 'The exchange could not be loaded.',

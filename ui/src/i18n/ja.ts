@@ -108,6 +108,8 @@ export const ja: Words = {
   without: (n) => `外すと ${n} 件`,
   removeIt: '外す',
   clearFilter: '絞り込みをすべて外す',
+  searching: '検索中',
+  searchedTo: (at) => `まだ見つかりません。${at} まで調べました。`,
   filterFailed: '絞り込みの式を読めません。',
   loadFailed: '一覧を読み込めませんでした。',
   detailFailed: 'やりとりを読み込めませんでした。',
