@@ -132,7 +132,7 @@ export async function start(options = {}) {
   const status = () => ({
     version: '0.1.0', node: kind === 'live' ? 'node1' : null, source: { kind, name: options.empty || kind === 'live' ? 'veth*' : 's01+s02+s09.pcap', reading: kind === 'live', percent: null },
     store: { path: '/tmp/mock.redb', ...counts(), file_bytes: 1_400_000, oldest: size() ? at(0).row.started : null, newest: size() ? at(size() - 1).row.started : null },
-    counters: null, lost, interfaces: [{ name: 'veth0a17f1d7', frames: 60 }, { name: 'veth15b6483c', frames: 54 }, { name: 'veth161c5697', frames: 0 }, { name: 'veth1f15a83a', frames: 22 }],
+    counters: { flow: { frames: 1825, flows: 9 }, http: { other_flows: { tls: 5 } } }, lost, interfaces: [{ name: 'veth0a17f1d7', frames: 60 }, { name: 'veth15b6483c', frames: 54 }, { name: 'veth161c5697', frames: 0 }, { name: 'veth1f15a83a', frames: 22 }],
     started: '2026-11-23T07:26:00.000000000Z', error: null,
   });
   const send = (event, data) => { eventId++; for (const res of listeners) if (event !== 'row' || res.view === 'all' || data.federation) res.write(`event: ${event}\nid: ${eventId}\ndata: ${JSON.stringify(data)}\n\n`); };

@@ -145,6 +145,7 @@ test('nothing yet is not nothing matches', async () => {
 test('an empty capture says so', async () => {
   await open({ empty: true, kind: 'file' });
   await page.getByRole('heading', { name: 'No HTTP exchange in this capture.' }).waitFor();
+  assert.match(await page.locator('.blank').innerText(), /1\s?825 frames in 9 flows, 5 flows of TLS/);
 });
 
 test('a search goes on where a request stopped, and its first hits come at once', async () => {

@@ -246,6 +246,8 @@ export function Footer(): JSX.Element {
   );
 }
 
+const PROTOCOLS: Record<string, string> = { tls: 'TLS', ssh: 'SSH', postgres: 'PostgreSQL', redis: 'Redis', dns: 'DNS', 'proxy-protocol': 'PROXY', unknown: '?' };
+
 /** Nothing was seen at all: what is watched, what arrived, and what to do. */
 export function Empty(): JSX.Element | null {
   const w = t.value;
@@ -258,6 +260,11 @@ export function Empty(): JSX.Element | null {
     <div class="blank">
       <h1>{live ? w.emptyLive : s.source.kind === 'file' ? w.emptyFile : w.emptyStore}</h1>
       <p>{live ? w.emptyLiveWhy(arriving) : s.source.kind === 'file' ? w.emptyFileWhy(s.source.name) : w.emptyStoreWhy(s.store.path)}</p>
+      {!live && s.counters && (
+        <p>
+          {[w.emptyCounted(s.counters.flow.frames, s.counters.flow.flows), ...Object.entries(s.counters.http.other_flows).map(([name, n]) => w.emptyOther(n, PROTOCOLS[name] ?? name))].join(w.comma)}
+        </p>
+      )}
       {s.interfaces.length > 0 && (
         <table class="table framed">
           <thead>

@@ -128,7 +128,7 @@ type Seal = SignatureVerdict | 'mismatch';
 export const sealOf = (signature: SignatureVerdict, digest: Digest): Seal => (signature === 'valid' && digest === 'mismatch' ? 'mismatch' : signature);
 
 /** What is known of a signature, as a shape. */
-export function Signature({ signature, digest, label }: { signature: SignatureVerdict; digest: Digest; label?: boolean }): JSX.Element {
+export function Signature({ signature, digest, gaps, label }: { signature: SignatureVerdict; digest: Digest; gaps: number; label?: boolean }): JSX.Element {
   const seal = sealOf(signature, digest);
   const text = t.value.signatureIs(seal === 'mismatch' ? t.value.mismatch : t.value.verdicts[seal]);
   const shape: Record<Seal, JSX.Element> = {
@@ -164,7 +164,9 @@ export function Signature({ signature, digest, label }: { signature: SignatureVe
     ),
     unsigned: <path d="M4.500 8h7" />,
   };
-  const tone = seal === 'valid' ? 'ok' : seal === 'invalid' || seal === 'mismatch' ? 'err' : seal === 'unsigned' ? 'dim' : 'warn';
+  // Colour means "look here": what could not be checked is worth a look where bytes are missing.
+  const calm = seal === 'unsigned' || (seal === 'not-checkable' && gaps === 0);
+  const tone = seal === 'valid' ? 'ok' : seal === 'invalid' || seal === 'mismatch' ? 'err' : calm ? 'dim' : 'warn';
   return (
     <svg class={`icon sign ${tone}`} viewBox="0 0 16 16" {...(label === false ? { 'aria-hidden': true } : { role: 'img', 'aria-label': text })}>
       {label === false ? null : <title>{text}</title>}

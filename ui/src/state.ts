@@ -168,6 +168,7 @@ function stripSoon(): void {
 
 /** At the end, and going along with what arrives. */
 export const following = signal(true);
+feed.atEnd = () => following.peek();
 /** The row that the keys act on. */
 export const active = signal('');
 /** Asks the list to show a row: `middle` when it should stand in the middle, `top` at the top. */

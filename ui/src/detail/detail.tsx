@@ -149,7 +149,8 @@ function trouble(d: Detail, words: typeof t.value): { tone: 'err' | 'warn'; head
   const c = statusClass(row);
   const accepted = row.status !== null && row.status < 400;
   const rest: string[] = [];
-  if (exchange.reading.signature.explanation) rest.push(exchange.reading.signature.explanation);
+  const { verdict, explanation } = exchange.reading.signature;
+  if (explanation && (verdict === 'invalid' || verdict === 'key-not-seen')) rest.push(explanation);
   const said = c === 'refused' || c === 'failed' ? answerText(d.response_text) : null;
   if (said) rest.push(words.itSaid(said));
   if (isDelivery(row) && row.digest === 'mismatch') return { tone: 'err', head: words.troubleDigest(host, accepted), rest: [words.troubleDigestWhy, ...rest] };
@@ -206,7 +207,7 @@ function SignatureWords({ row, exchange }: { row: Row; exchange: Exchange | null
   const bad = seal === 'invalid' || seal === 'mismatch';
   return (
     <>
-      <Signature signature={row.signature} digest={row.digest} label={false} /> <span class={bad ? 'errink strong' : ''}>{seal === 'mismatch' ? w.mismatch : w.verdicts[seal]}</span>
+      <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} label={false} /> <span class={bad ? 'errink strong' : ''}>{seal === 'mismatch' ? w.mismatch : w.verdicts[seal]}</span>
       {row.scheme && <span class="dim"> {row.scheme === 'rfc9421' ? 'RFC 9421' : 'draft-cavage'}</span>}
       {owner && (
         <>
@@ -515,7 +516,7 @@ function WebSocketPanel({ exchange }: { exchange: Exchange }): JSX.Element | nul
 
 // --- signature, bytes ---------------------------------------------------------------------------------------------
 
-const VERDICT_TONE: Record<SignatureVerdict, string> = { valid: '', invalid: 'errink strong', 'key-not-seen': 'warnink', 'not-checkable': 'warnink', unsigned: '' };
+const VERDICT_TONE: Record<SignatureVerdict, string> = { valid: '', invalid: 'errink strong', 'key-not-seen': 'warnink', 'not-checkable': '', unsigned: '' };
 
 function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JSX.Element {
   const w = t.value;
@@ -553,7 +554,7 @@ function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JS
           )}
           <dl class="lines">
             <Line name={w.verdict}>
-              <Signature signature={row.signature} digest={row.digest} label={false} /> <span class={VERDICT_TONE[s.verdict]}>{w.verdicts[s.verdict]}</span>
+              <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} label={false} /> <span class={VERDICT_TONE[s.verdict]}>{w.verdicts[s.verdict]}</span>
             </Line>
             {s.explanation && <Line name={w.why2}>{s.explanation}</Line>}
             {s.key_id && (
@@ -626,7 +627,7 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
 
 // --- put together -------------------------------------------------------------------------------------------------
 
-const TROUBLE_FIRST = (row: Row) => isDelivery(row) && (row.signature === 'invalid' || row.digest === 'mismatch' || row.signature === 'not-checkable' || (row.signature === 'key-not-seen' && (row.status ?? 0) >= 400));
+const TROUBLE_FIRST = (row: Row) => isDelivery(row) && (row.signature === 'invalid' || row.digest === 'mismatch' || (row.signature === 'not-checkable' && row.gaps > 0) || (row.signature === 'key-not-seen' && (row.status ?? 0) >= 400));
 
 export function showPanel(panel: Panel): void {
   if (place.peek().page === 'exchange') go({ panel }, 'replace');

@@ -88,6 +88,8 @@ export const en = {
   emptyLiveWhy: (arriving: boolean): string => (arriving ? 'The first exchange appears here by itself. Packets are arriving, so the tap works.' : 'The first exchange appears here by itself. No packet has arrived yet.'),
   emptyFile: 'No HTTP exchange in this capture.',
   emptyFileWhy: (name: string) => `${name} was read to its end.`,
+  emptyCounted: (frames: number, flows: number): string => `${s(frames, 'frame')} in ${s(flows, 'flow')}`,
+  emptyOther: (n: number, protocol: string): string => `${s(n, 'flow')} of ${protocol}`,
   emptyStore: 'Nothing stored yet.',
   emptyStoreWhy: (path: string) => `The store ${path} holds no exchange.`,
   watched: 'Watched',

@@ -86,6 +86,8 @@ export const ja: Words = {
   emptyLiveWhy: (arriving) => (arriving ? '最初のやりとりは自動で現れます。パケットは届いており、取得は動作しています。' : '最初のやりとりは自動で現れます。パケットはまだ届いていません。'),
   emptyFile: 'このキャプチャに HTTP のやりとりはありません。',
   emptyFileWhy: (name) => `${name} を最後まで読みました。`,
+  emptyCounted: (frames, flows) => `${g(frames)} フレーム、${g(flows)} フロー`,
+  emptyOther: (n, protocol) => `${protocol} ${g(n)} フロー`,
   emptyStore: 'まだ何も保存されていません。',
   emptyStoreWhy: (path) => `${path} にやりとりはありません。`,
   watched: '監視対象',

@@ -30,6 +30,8 @@ export class Feed {
   readonly fresh = signal<ReadonlySet<string>>(new Set());
   /** Rows a second, over the last seconds. */
   readonly rate = signal(0);
+  /** Whether the reader stands at the end and goes along. */
+  atEnd: () => boolean = () => false;
   /** Called with the number of rows after each batch. */
   onRows: (n: number) => void = () => {};
 
@@ -121,8 +123,10 @@ export class Feed {
     } catch (error) {
       this.failed(error, signal);
     } finally {
-      this.busyBefore = false;
-      if (!signal.aborted) this.searching.value = false;
+      if (!signal.aborted) {
+        this.busyBefore = false;
+        this.searching.value = false;
+      }
     }
   }
 
@@ -158,8 +162,10 @@ export class Feed {
     } catch (error) {
       this.failed(error, signal);
     } finally {
-      this.busyAfter = false;
-      if (!signal.aborted) this.searching.value = false;
+      if (!signal.aborted) {
+        this.busyAfter = false;
+        this.searching.value = false;
+      }
     }
   }
 
@@ -228,6 +234,8 @@ export class Feed {
     }
     this.incoming = [];
     this.overflow = false;
+    // At the end there may be far more than one request gives: the newest are what the reader wants to see.
+    if (this.atEnd()) return void this.open(this.query, {});
     void this.catchUp(null);
     this.recount(0);
   }
@@ -298,7 +306,7 @@ export class Feed {
     } catch (error) {
       this.failed(error, signal);
     } finally {
-      this.busyAfter = false;
+      if (!signal.aborted) this.busyAfter = false;
     }
     if (this.scanned.value !== null && this.moreAfter.value) void this.loadAfter();
   }

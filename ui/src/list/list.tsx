@@ -8,7 +8,7 @@ import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
 import { active, feed, following, go, fullWidth, hostWidth, inSight, listWidth, local, narrow, openDetail, openPage, place, reveal, t, toEnd } from '../state';
 import { Mark } from '../shapes';
-import { RowView } from './row';
+import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
 
 const OVERSCAN = 12;
@@ -54,12 +54,18 @@ function Heads({ full }: { full: boolean }): JSX.Element {
   );
 }
 
+interface Drawn {
+  props: RowProps;
+  element: JSX.Element;
+}
+
 export function List(): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const anchor = useRef<{ id: string; dy: number } | null>(null);
   /** Where the page itself scrolled to last: a scroll event from there is not the reader's. */
   const own = useRef(-1);
   const atTimer = useRef(0);
+  const cache = useRef(new Map<string, Drawn>());
 
   const remember = () => {
     const el = box.current;
@@ -188,21 +194,25 @@ export function List(): JSX.Element {
   const base = feed.base.value;
   const count = feed.count.value;
   const shown: JSX.Element[] = [];
+  const drawn = new Map<string, Drawn>();
   const drawRow = (item: number, i: number) => {
     const row = rows[i];
     if (!row) return;
-    shown.push(
-      <RowView
-        key={row.id}
-        row={row}
-        index={base === null ? null : base + i}
-        top={laidNow.tops[item] ?? 0}
-        active={row.id === active.value}
-        selected={row.id === place.value.sel}
-        fresh={feed.fresh.value.has(row.id)}
-        layout={kind}
-      />,
-    );
+    const props: RowProps = {
+      row,
+      index: base === null ? null : base + i,
+      top: laidNow.tops[item] ?? 0,
+      active: row.id === active.value,
+      selected: row.id === place.value.sel,
+      fresh: feed.fresh.value.has(row.id),
+      layout: kind,
+    };
+    // A row that is as it was is not drawn again while the list scrolls.
+    const before = cache.current.get(row.id);
+    const same = before && (Object.keys(props) as (keyof RowProps)[]).every((name) => before.props[name] === props[name]);
+    const now = same ? before : { props, element: <RowView key={row.id} {...props} /> };
+    drawn.set(row.id, now);
+    shown.push(now.element);
   };
   for (let i = first; i < last; i++) {
     const item = laidNow.items[i];
@@ -227,6 +237,8 @@ export function List(): JSX.Element {
   const here = indexOf(rows, active.value);
   const hereItem = here < 0 ? -1 : (laidNow.itemOfRow[here] ?? -1);
   if (hereItem >= 0 && (hereItem < first || hereItem >= last)) drawRow(hereItem, here);
+
+  cache.current = drawn;
 
   const rowAt = (event: Event) => (event.target as Element).closest<HTMLElement>('[data-id]')?.dataset.id;
   const newer = base !== null && count?.exact ? count.matched - (base + lastSeen.value + 1) : feed.moreAfter.value ? null : rows.length - 1 - lastSeen.value;

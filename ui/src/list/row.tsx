@@ -76,7 +76,7 @@ function Marks({ row }: { row: Row }): JSX.Element {
   );
 }
 
-interface RowProps {
+export interface RowProps {
   row: Row;
   index: number | null;
   top: number;
@@ -123,7 +123,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
             {reason && <span class="reason">{reason}</span>}
             <span class="end">
               <Marks row={row} />
-              <Signature signature={row.signature} digest={row.digest} />
+              <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
               {!reason && row.took_us !== null && (
                 <span class="num">
                   <Unit of={duration(row.took_us)} />
@@ -200,7 +200,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         </span>
       )}
       <span role="gridcell" class="sig">
-        <Signature signature={row.signature} digest={row.digest} />
+        <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
         {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
       </span>
       <span role="gridcell" class="marks">
