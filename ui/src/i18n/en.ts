@@ -204,7 +204,7 @@ export const en = {
   response: 'Response',
   requestLost: 'The request was not seen: the capture began later, or it fell into a gap.',
   responseLost: 'No answer was seen.',
-  allHeaders: (n: number) => `all ${n} headers`,
+  allHeaders: (n: number) => `all ${s(n, 'header')}`,
   fewerHeaders: 'fewer headers',
   trailers: 'Trailers',
   interim: 'Interim responses',

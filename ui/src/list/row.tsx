@@ -64,16 +64,16 @@ export function spoken(row: Row): string {
 /** Activities that bring a note along. */
 const CARRIES_TEXT = new Set(['Create', 'Update']);
 
-function Marks({ row }: { row: Row }): JSX.Element {
+/** The marks of a row, the weightiest first; `most` of them, as there is room. The detail has them all. */
+function Marks({ row, most }: { row: Row; most: number }): JSX.Element {
   const words = t.value;
-  return (
-    <>
-      {row.gaps > 0 && <Mark name="gap" label={words.markGap} />}
-      {row.lint_errors > 0 ? <Mark name="lint-error" label={words.markLintError} /> : row.lint_warnings > 0 && <Mark name="lint-warn" label={words.markLintWarn} />}
-      {row.anomalies > 0 && row.gaps === 0 && row.lint_errors === 0 && row.lint_warnings === 0 && <Mark name="anomaly" label={words.markAnomaly} />}
-      {row.websocket && <Mark name="websocket" label={words.markWebSocket} />}
-    </>
-  );
+  const marks: JSX.Element[] = [];
+  if (row.gaps > 0) marks.push(<Mark name="gap" label={words.markGap} />);
+  if (row.lint_errors > 0) marks.push(<Mark name="lint-error" label={words.markLintError} />);
+  else if (row.lint_warnings > 0) marks.push(<Mark name="lint-warn" label={words.markLintWarn} />);
+  if (row.anomalies > 0) marks.push(<Mark name="anomaly" label={words.markAnomaly} />);
+  if (row.websocket) marks.push(<Mark name="websocket" label={words.markWebSocket} />);
+  return <>{marks.slice(0, most)}</>;
 }
 
 export interface RowProps {
@@ -122,7 +122,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
             <span class="kind">{kindWord(row, words)}</span>
             {reason && <span class="reason">{reason}</span>}
             <span class="end">
-              <Marks row={row} />
+              <Marks row={row} most={1} />
               <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
               {!reason && row.took_us !== null && (
                 <span class="num">
@@ -204,7 +204,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
       </span>
       <span role="gridcell" class="marks">
-        <Marks row={row} />
+        <Marks row={row} most={full ? 2 : 1} />
       </span>
     </div>
   );
