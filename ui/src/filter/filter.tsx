@@ -41,28 +41,28 @@ export function chipText(chip: Chip, words: Words): { label: string; value: stri
 const KINDS = ['inbox-delivery', 'actor', 'key', 'object', 'collection', 'webfinger', 'nodeinfo', 'nodeinfo-discovery', 'robots', 'media', 'client-api', 'streaming', 'page', 'asset', 'other'];
 const ACTIVITIES = ['Follow', 'Accept', 'Reject', 'Create', 'Update', 'Delete', 'Announce', 'Like', 'Undo', 'Block', 'Flag', 'Move', 'Add', 'Remove', 'EmojiReact'];
 
-/** Values that a field offers, with counts where the node knows them. */
-function valuesOf(field: Field): [string, number | null][] {
+/** Values that a field offers. */
+function valuesOf(field: Field): string[] {
   switch (field) {
     case 'between':
     case 'server':
     case 'from':
     case 'to':
-      return book.value.all.map((h) => [h.host, null]);
+      return book.value.all.map((h) => h.host);
     case 'kind':
-      return KINDS.map((k) => [k, null]);
+      return KINDS;
     case 'activity':
-      return ACTIVITIES.map((a) => [a, null]);
+      return ACTIVITIES;
     case 'status':
-      return ['2xx', '3xx', '4xx', '5xx', '401', '404'].map((s) => [s, null]);
+      return ['2xx', '3xx', '4xx', '5xx', '401', '404'];
     case 'took':
-      return ['10 ms', '100 ms', '1 s', '10 s'].map((d) => [d, null]);
+      return ['10 ms', '100 ms', '1 s', '10 s'];
     case 'signature':
-      return ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'].map((v) => [v, null]);
+      return ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'];
     case 'digest':
-      return ['match', 'mismatch', 'absent', 'not-checkable'].map((v) => [v, null]);
+      return ['match', 'mismatch', 'absent', 'not-checkable'];
     case 'method':
-      return ['GET', 'POST', 'HEAD', 'PUT', 'DELETE'].map((m) => [m, null]);
+      return ['GET', 'POST', 'HEAD', 'PUT', 'DELETE'];
     default:
       return [];
   }
@@ -86,13 +86,13 @@ function suggestions(text: string, words: Words): Suggestion[] {
     const done = now.rest.split(/\s*,\s*/);
     const last = (done.pop() ?? '').toLowerCase();
     return valuesOf(field)
-      .filter(([v]) => v.toLowerCase().includes(last) || shown(field, v, words).toLowerCase().includes(last))
-      .filter(([v]) => !done.includes(v))
+      .filter((v) => v.toLowerCase().includes(last) || shown(field, v, words).toLowerCase().includes(last))
+      .filter((v) => !done.includes(v))
       .slice(0, 9)
-      .map(([v, count]): Suggestion => {
+      .map((v): Suggestion => {
         if (field === 'between' && done.length === 0) return { key: v, label: shown(field, v, words), detail: v, text: `${dash}${words.fields.between} ${v}, ` };
         const chip: Chip = { field, op, values: [...done, v], not: now.not };
-        return { key: v, label: [...done, v].map((x) => shown(field, x, words)).join(words.comma), detail: count === null ? '' : grouped(count), chip };
+        return { key: v, label: [...done, v].map((x) => shown(field, x, words)).join(words.comma), detail: '', chip };
       });
   }
   const rest = now.rest.trim().toLowerCase();
@@ -102,8 +102,8 @@ function suggestions(text: string, words: Words): Suggestion[] {
     const word = now.rest.trim();
     found.unshift({ key: 'word', label: word, detail: words.fields.word, chip: { field: 'word', op: 'contains', values: [word], not: now.not } });
     found.push({ key: 'body', label: `${words.fields.body} ${words.ops.contains} ${word}`, detail: '', chip: { field: 'body', op: 'contains', values: [word], not: now.not } });
-    for (const [value] of valuesOf('server').filter(([h]) => h.includes(rest)).slice(0, 3)) found.push({ key: `server ${value}`, label: `${words.fields.server} ${words.ops.is} ${shown('server', value, words)}`, detail: value, chip: { field: 'server', op: 'is', values: [value], not: now.not } });
-    for (const [value] of valuesOf('activity').filter(([a]) => a.toLowerCase().startsWith(rest)).slice(0, 2)) found.push({ key: `activity ${value}`, label: `${words.fields.activity} ${words.ops.is} ${value}`, detail: '', chip: { field: 'activity', op: 'is', values: [value], not: now.not } });
+    for (const value of valuesOf('server').filter((h) => h.includes(rest)).slice(0, 3)) found.push({ key: `server ${value}`, label: `${words.fields.server} ${words.ops.is} ${shown('server', value, words)}`, detail: value, chip: { field: 'server', op: 'is', values: [value], not: now.not } });
+    for (const value of valuesOf('activity').filter((a) => a.toLowerCase().startsWith(rest)).slice(0, 2)) found.push({ key: `activity ${value}`, label: `${words.fields.activity} ${words.ops.is} ${value}`, detail: '', chip: { field: 'activity', op: 'is', values: [value], not: now.not } });
   }
   return found;
 }
@@ -116,6 +116,30 @@ export function Filter(): JSX.Element {
   const error = feed.error.value?.code === 'bad-filter' ? feed.error.value : null;
   const list = open.value ? suggestions(input.value, w) : [];
   const now = chips.value;
+  const counts = useSignal<ReadonlyMap<string, string>>(new Map());
+  // What each offered value would leave, asked for once the typing rests.
+  const offered = list.filter((s) => s.chip).map((s) => s.key).join();
+  useEffect(() => {
+    if (offered === '') return;
+    const abort = new AbortController();
+    counts.value = new Map();
+    const timer = window.setTimeout(() => {
+      const { v, from, to } = place.peek();
+      for (const s of list) {
+        if (!s.chip || s.chip.field === 'body') continue;
+        api.count({ q: expression([...now, s.chip]), v, from, to }, abort.signal).then(
+          (n) => {
+            if (!abort.signal.aborted) counts.value = new Map(counts.value).set(s.key, n.exact ? grouped(n.matched) : w.atLeast(grouped(n.matched)));
+          },
+          () => {},
+        );
+      }
+    }, 250);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [offered, place.value]);
 
   const add = (chip: Chip) => {
     input.value = '';
@@ -264,6 +288,7 @@ export function Filter(): JSX.Element {
               >
                 <b>{s.label}</b>
                 <span>{s.detail}</span>
+                <span class="num">{counts.value.get(s.key)}</span>
               </li>
             ))}
           </ul>
