@@ -185,11 +185,13 @@ const currentQuery = () => {
 
 export const chips = computed<Chip[]>(() => chipsOf(place.value.q));
 export const setChips = (next: readonly Chip[]) => go({ q: expression(next), at: '' });
-export const addChip = (chip: Chip) => {
+/** Adds chips that are not there yet. */
+export const addChips = (more: readonly Chip[]) => {
   const now = chips.peek();
-  if (now.some((c) => JSON.stringify(c) === JSON.stringify(chip))) return;
-  setChips([...now, chip]);
+  const anew = more.filter((chip) => !now.some((c) => JSON.stringify(c) === JSON.stringify(chip)));
+  if (anew.length > 0) setChips([...now, ...anew]);
 };
+export const addChip = (chip: Chip) => addChips([chip]);
 
 export async function openList(): Promise<void> {
   const { at, sel } = place.peek();
@@ -378,6 +380,10 @@ export function start(): void {
   effect(() => {
     const now = view.value;
     untracked(() => listen(now));
+  });
+  // Without the right to ask there is nothing to listen to.
+  effect(() => {
+    if (fatal.value) events?.close();
   });
   void loadHosts();
   api.status().then(

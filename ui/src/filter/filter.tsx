@@ -8,8 +8,8 @@ import { api } from '../api';
 import { clockText, grouped } from '../format';
 import type { Words } from '../i18n/en';
 import { Icon } from '../shapes';
-import { active, addChip, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
-import { chipOf, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
+import { active, addChip, addChips, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
+import { chipsTyped, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
 
 const input = signal('');
 const asCel = signal(false);
@@ -144,7 +144,7 @@ export function Filter(): JSX.Element {
   const add = (chip: Chip) => {
     input.value = '';
     chosen.value = -1;
-    addChip(chip);
+    addChips([chip]);
     field.current?.focus();
   };
   const take = (s: Suggestion) => {
@@ -242,8 +242,10 @@ export function Filter(): JSX.Element {
                   const picked = list[chosen.value];
                   if (picked) take(picked);
                   else {
-                    const chip = chipOf(input.value, w.fields);
-                    if (chip) add(chip);
+                    const typed = chipsTyped(input.value, w.fields);
+                    if (typed.length === 0) return;
+                    input.value = '';
+                    addChips(typed);
                   }
                 } else if (event.key === 'Tab' && chosen.value >= 0 && list[chosen.value]) take(list[chosen.value]!);
                 else if (event.key === 'Backspace' && input.value === '' && now.length > 0) remove(now.length - 1);
@@ -435,8 +437,7 @@ export function onlyLike(): void {
   const hosts = [row.from, row.to].filter((h) => book.peek().has(h));
   const more: Chip[] = [{ field: 'kind', op: 'is', values: [row.kind], not: false }];
   if (hosts.length === 2 && hosts[0] !== hosts[1]) more.unshift({ field: 'between', op: 'is', values: hosts, not: false });
-  const now = chips.peek();
-  setChips([...now, ...more.filter((c) => !now.some((n) => JSON.stringify(n) === JSON.stringify(c)))]);
+  addChips(more);
 }
 
 /** Hides such: the activity's type for a delivery, else the kind. */
