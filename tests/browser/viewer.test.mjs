@@ -363,6 +363,20 @@ test('? shows the keys, and single keys can be switched off', async () => {
   await page.evaluate(() => localStorage.clear());
 });
 
+test('columns can be left out, and the address keeps it', async () => {
+  await open();
+  await ready(page);
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('checkbox', { name: 'Took' }).uncheck();
+  await until(() => query().get('cols') === 'kind,request,status,body,signature', 'the columns in the address');
+  assert.equal(await page.getByRole('columnheader', { name: 'Took' }).count(), 0);
+  await page.reload();
+  await ready(page);
+  assert.equal(await page.getByRole('columnheader', { name: 'Took' }).count(), 0);
+  assert.equal(await page.getByRole('columnheader', { name: 'Status' }).count(), 1);
+  await page.evaluate(() => localStorage.clear());
+});
+
 test('export offers the three formats for what is listed', async () => {
   await open('', { q: 'reading.kind == "actor"' });
   await ready(page);

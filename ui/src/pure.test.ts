@@ -34,7 +34,7 @@ function row(change: Partial<Row>): Row {
 const at = (id: string, us = 0, change: Partial<Row> = {}) => row({ id, started: timeOf(1_795_419_495_000_000_000n + BigInt(us) * 1000n), ...change });
 
 describe('the address', () => {
-  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true };
+  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['status', 'took'] };
   test('says everything and reads itself back, below any base', () => {
     for (const base of ['/', '/sniff/', '/a/b/']) {
       expect(parse(`http://h${base}${print(full)}`, base)).toEqual(full);

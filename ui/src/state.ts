@@ -10,7 +10,7 @@ import { ja } from './i18n/ja';
 import { Feed } from './list/feed';
 import { indexOf, isDelivery, trouble } from './list/window';
 import { index } from './mentions';
-import { HOME, parse, print, type Lang, type Panel, type Place, type Theme } from './url';
+import { COLUMNS, HOME, parse, print, type Column, type Lang, type Panel, type Place, type Theme } from './url';
 
 // --- place --------------------------------------------------------------------------------------------------------
 
@@ -64,6 +64,15 @@ effect(() => {
 
 export const status = signal<Status | null>(null);
 export const book = signal(new HostBook([]));
+/** The optional columns that the list has: the address says, else what this browser chose last. */
+const keptColumns = localStorage.getItem('fedisniff.cols');
+export const columns = computed<ReadonlySet<Column>>(() => new Set(place.value.cols ?? (keptColumns === null ? COLUMNS : COLUMNS.filter((c) => keptColumns.split(',').includes(c)))));
+export function setColumn(column: Column, on: boolean): void {
+  const cols = COLUMNS.filter((c) => (c === column ? on : columns.peek().has(c)));
+  localStorage.setItem('fedisniff.cols', cols.join(','));
+  go({ cols: [...cols] }, 'replace');
+}
+
 /** How many characters of a host's name the list has room for: those of the longest short name, within bounds. */
 export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v === 'all' ? 8 : 0, ...book.value.all.map((h) => h.short.length))));
 /** That in pixels. */

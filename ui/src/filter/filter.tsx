@@ -2,13 +2,14 @@
 // An error is said where it is; the list keeps the last good result.
 
 import { signal, useSignal } from '@preact/signals';
-import type { JSX } from 'preact';
+import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { api } from '../api';
 import { clockText, grouped } from '../format';
 import type { Words } from '../i18n/en';
-import { Icon } from '../shapes';
-import { active, addChip, addChips, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
+import { Icon, type IconName } from '../shapes';
+import { COLUMNS, type Column } from '../url';
+import { active, addChip, addChips, book, chips, columns, feed, go, local, place, setChips, setColumn, setView, t } from '../state';
 import { chipsTyped, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
 
 const input = signal('');
@@ -297,6 +298,7 @@ export function Filter(): JSX.Element {
         )}
       </div>
       <Counted />
+      <Columns />
       <Export />
       {error && (
         <p class="filtererror" role="alert">
@@ -383,17 +385,16 @@ function Counted(): JSX.Element {
   );
 }
 
-function Export(): JSX.Element {
-  const w = t.value;
+/** A button with a box below it, which closes by a click elsewhere and by Escape. */
+function Menu({ icon, label, class: c, children }: { icon: IconName; label: string; class?: string; children: (close: () => void) => ComponentChildren }): JSX.Element {
   const open = useSignal(false);
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!open.value) return;
     const close = (event: Event) => {
-      if (event instanceof KeyboardEvent ? event.key === 'Escape' : !box.current?.contains(event.target as Node)) {
-        event.stopPropagation();
-        open.value = false;
-      }
+      if (event instanceof KeyboardEvent ? event.key !== 'Escape' : box.current?.contains(event.target as Node)) return;
+      event.stopPropagation();
+      open.value = false;
     };
     document.addEventListener('pointerdown', close, true);
     document.addEventListener('keydown', close, true);
@@ -402,30 +403,54 @@ function Export(): JSX.Element {
       document.removeEventListener('keydown', close, true);
     };
   }, [open.value]);
+  return (
+    <div class={`menu ${c ?? ''}`} ref={box}>
+      <button type="button" class="button" aria-label={label} aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
+        <Icon name={icon} /> <span>{label}</span>
+      </button>
+      {open.value && <div class="menubox">{children(() => (open.value = false))}</div>}
+    </div>
+  );
+}
+
+function Columns(): JSX.Element {
+  const w = t.value;
+  const names: Record<Column, string> = { kind: w.kind, request: w.requestColumn, status: w.status, took: w.took, body: w.body, signature: w.signature };
+  return (
+    <Menu icon="columns" label={w.columns} class="columnmenu">
+      {() =>
+        COLUMNS.map((column) => (
+          <label>
+            <input type="checkbox" checked={columns.value.has(column)} onChange={(event) => setColumn(column, event.currentTarget.checked)} /> {names[column]}
+          </label>
+        ))
+      }
+    </Menu>
+  );
+}
+
+function Export(): JSX.Element {
+  const w = t.value;
   const { q, v, from, to } = place.value;
   const count = feed.count.value;
+  const formats = [
+    ['har', w.exportHar],
+    ['pcapng', w.exportPcapng],
+    ['jsonl', w.exportJsonl],
+  ] as const;
   return (
-    <div class="menu" ref={box}>
-      <button type="button" class="button" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
-        <Icon name="export" /> <span>{w.export}</span>
-      </button>
-      {open.value && (
-        <div class="menubox">
+    <Menu icon="export" label={w.export}>
+      {(close) => (
+        <>
           <p>{w.exportWhat(count ? grouped(count.matched) : '…')}</p>
-          {(
-            [
-              ['har', w.exportHar],
-              ['pcapng', w.exportPcapng],
-              ['jsonl', w.exportJsonl],
-            ] as const
-          ).map(([format, text]) => (
-            <a href={api.exportAddress(format, { q, v, from, to })} download="" onClick={() => (open.value = false)}>
+          {formats.map(([format, text]) => (
+            <a href={api.exportAddress(format, { q, v, from, to })} download="" onClick={close}>
               {text}
             </a>
           ))}
-        </div>
+        </>
       )}
-    </div>
+    </Menu>
   );
 }
 

@@ -49,6 +49,7 @@ export const en = {
   celEmpty: 'An expression, for instance response.status >= 400',
   ofTotal: (shown: string, total: string): Pair => [shown, ` of ${total}`],
   atLeast: (n: string) => `${n}+`,
+  columns: 'Columns',
   export: 'Export',
   exportHar: 'HAR, for a browser’s network panel',
   exportPcapng: 'pcapng, for Wireshark',

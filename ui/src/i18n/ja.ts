@@ -47,6 +47,7 @@ export const ja: Words = {
   celEmpty: '式を入力（例：response.status >= 400）',
   ofTotal: (shown, total) => [shown, ` / ${total} 件`],
   atLeast: (n) => `${n}+`,
+  columns: '列',
   export: '書き出し',
   exportHar: 'HAR（ブラウザのネットワークパネル用）',
   exportPcapng: 'pcapng（Wireshark 用）',

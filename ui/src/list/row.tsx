@@ -6,7 +6,7 @@ import { clock, clockText, duration, keepEnd, shortTarget, size } from '../forma
 import type { Words } from '../i18n/en';
 import { plain, sentence, type Part } from '../sentence';
 import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
-import { book, hostChars, lang, local, requestChars, t } from '../state';
+import { book, columns, hostChars, lang, local, requestChars, t } from '../state';
 import { isDelivery, statusClass, trouble } from './window';
 
 export function Sentence({ parts }: { parts: readonly Part[] }): JSX.Element {
@@ -141,6 +141,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
   }
 
   const full = layout === 'full';
+  const cols = columns.value;
   const body = delivery || (row.answered ?? 0) === 0 ? row.sent : row.answered;
   return (
     <div {...common}>
@@ -156,10 +157,12 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         <Badge host={to} />
         {full && <span class="host">{keepEnd(to.short, hostChars.value)}</span>}
       </span>
-      <span role="gridcell" class="kind">
-        <KindIcon kind={row.kind} />
-        <span class="cutend">{kindWord(row, words)}</span>
-      </span>
+      {cols.has('kind') && (
+        <span role="gridcell" class="kind">
+          <KindIcon kind={row.kind} />
+          <span class="cutend">{kindWord(row, words)}</span>
+        </span>
+      )}
       <span class="gutter" aria-hidden="true">
         <i class="dot" />
       </span>
@@ -177,18 +180,22 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         )}
         {reason && <span class="reason">{reason}</span>}
       </span>
-      {full && (
+      {full && cols.has('request') && (
         <span role="gridcell" class="request" title={row.target ?? undefined}>
           {row.method} {row.target === null ? '' : shortTarget(row.target, Math.max(8, requestChars.value - (row.method?.length ?? 0) - 1))}
         </span>
       )}
-      <span role="gridcell" class="num">
-        <Status row={row} />
-      </span>
-      <span role="gridcell" class="num took">
-        {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
-      </span>
-      {full && (
+      {cols.has('status') && (
+        <span role="gridcell" class="num">
+          <Status row={row} />
+        </span>
+      )}
+      {cols.has('took') && (
+        <span role="gridcell" class="num took">
+          {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
+        </span>
+      )}
+      {full && cols.has('body') && (
         <span role="gridcell" class="num body">
           {body === null || body === 0 ? (
             ''
@@ -199,10 +206,12 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
           )}
         </span>
       )}
-      <span role="gridcell" class="sig">
-        <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
-        {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
-      </span>
+      {cols.has('signature') && (
+        <span role="gridcell" class="sig">
+          <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
+          {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
+        </span>
+      )}
       <span role="gridcell" class="marks">
         <Marks row={row} most={full ? 2 : 1} />
       </span>
