@@ -11,7 +11,7 @@ import { hexLines } from './detail/hex';
 import { foldedAtFirst, lines, parseJson, path, textOf } from './detail/json';
 import { covered, signingString } from './detail/signing';
 import type { Exchange } from './api';
-import { HostBook, letters, shortNames, silhouette } from './hosts';
+import { HostBook, letters, release, shortNames, silhouette } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { asked, nouns, plain as own } from './i18n/templates';
@@ -81,7 +81,7 @@ describe('hosts', () => {
     const names = shortNames(['gts1.fediverse.test', 'gts2.fediverse.test', 'social.a.org', 'social.b.org', '10.0.0.1', 'gts1.other.test']);
     expect(Object.fromEntries(names)).toEqual({ 'gts1.fediverse.test': 'gts1.fediverse', 'gts2.fediverse.test': 'gts2', 'social.a.org': 'social.a', 'social.b.org': 'social.b', '10.0.0.1': '10.0.0.1', 'gts1.other.test': 'gts1.other' });
   });
-  test.each([['gts1.fediverse.test', 'G1'], ['mastodon12.x', 'M2'], ['bovine.x', 'BV'], ['aeio.x', 'AE'], ['4chan', 'CH']])('letters of %s are %s', (host, two) => expect(letters(host)).toBe(two));
+  test.each([['gts1.fediverse.test', 'G1'], ['mastodon12.x', 'M2'], ['bovine.x', 'BV'], ['aeio.x', 'AE'], ['4chan', 'CH'], ['10.42.0.190', '90'], ['fd00:42::1f', '1F']])('letters of %s are %s', (host, two) => expect(letters(host)).toBe(two));
   test('letters are unique', () => {
     const hosts = ['gts1.a', 'gte1.a', 'gtx1.a', 'bovine.a', 'bivona.a'].map((host, slot) => ({ host, slot, software: null, sent: 0, answered: 0 }));
     const book = new HostBook(hosts);
@@ -89,6 +89,7 @@ describe('hosts', () => {
     expect(book.all.map((h) => h.slot)).toEqual([1, 2, 3, 4, 5]);
   });
   test('the silhouette is the software', () => expect(['Mastodon 4.3', 'GoToSocial 0.20', 'Fedify 2', 'Sharkey', 'Lemmy', 'Pleroma', null].map(silhouette)).toEqual(['circle', 'square', 'hexagon', 'diamond', 'pentagon', 'octagon', 'octagon']));
+  test('a build is not a release', () => expect(['GoToSocial 0.20.0-snapshot+57cb4fe74', 'Mastodon 4.3.0+glitch', 'Fedify', 'Misskey 2025.1.0-beta.2'].map(release)).toEqual(['GoToSocial 0.20.0', 'Mastodon 4.3.0', 'Fedify', 'Misskey 2025.1.0']));
   test('what is not a server is a client', () => expect(new HostBook([]).get('10.42.0.90')).toMatchObject({ slot: 0, silhouette: 'client', letters: 'C', short: '10.42.0.90' }));
 });
 

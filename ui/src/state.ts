@@ -76,7 +76,7 @@ export function setColumn(column: Column, on: boolean): void {
 /** How many characters of a host's name the list has room for: those of the longest short name, within bounds. */
 export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v === 'all' ? 8 : 0, ...book.value.all.map((h) => h.short.length))));
 /** That in pixels. */
-export const hostWidth = computed(() => Math.ceil(hostChars.value * 7.4));
+export const hostWidth = computed(() => Math.ceil(hostChars.value * 8.1));
 /** How wide the list is, and from which width on it has all columns. */
 export const listWidth = signal(innerWidth);
 export const fullWidth = computed(() => 1070 + 2 * hostWidth.value);

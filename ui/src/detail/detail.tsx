@@ -8,6 +8,7 @@ import type { BodyText, Detail, Exchange, Header, Message, Row, SignatureVerdict
 import { clockText, duration, grouped, keepEnd, microsBetween, size } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
+import { release } from '../hosts';
 import { around, book, closeDetail, copy, detail, detailError, feed, fullWidth, go, hrefOf, lang, leavePage, local, middling, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t, wide } from '../state';
 import { PANELS, type Panel } from '../url';
 import { isDelivery, statusClass } from '../list/window';
@@ -73,7 +74,7 @@ const Who = ({ of }: { of: string }) => <Sentence parts={value(of, book.value)} 
 
 /** The account of an actor's address, for as far as its path says so: `https://gts1…/users/alice` → alice@gts1…. */
 function account(url: string): string {
-  const m = /^https?:\/\/([^/]+)\/(?:users|u|@|ap\/users|actors?|author)\/?@?([^/?#]+)\/?$/.exec(url) ?? /^https?:\/\/([^/]+)\/@([^/?#]+)$/.exec(url);
+  const m = /^https?:\/\/([^/]+)\/(?:users?|u|@|ap\/users|actors?|author)\/?@?([^/?#]+)\/?$/.exec(url) ?? /^https?:\/\/([^/]+)\/@([^/?#]+)$/.exec(url);
   return m ? `${m[2]}@${m[1]}` : url.replace(/^https?:\/\//, '');
 }
 
@@ -121,7 +122,7 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
           <span class="who">
             <Who of={actor} />
           </span>
-          <small>{[row.from_software, delivery ? w.sender : null].filter(Boolean).join(w.comma) || row.from}</small>
+          <small title={row.from_software ?? undefined}>{[row.from_software && release(row.from_software), delivery ? w.sender : null].filter(Boolean).join(w.comma) || row.from}</small>
         </span>
       </div>
       <div class="between">
@@ -135,7 +136,7 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
           <span class="who">
             <Who of={other} />
           </span>
-          <small>{to.software ?? row.to}</small>
+          <small title={to.software ?? undefined}>{to.software ? release(to.software) : row.to}</small>
         </span>
       </div>
     </div>
@@ -203,7 +204,7 @@ function SignatureWords({ row, exchange }: { row: Row; exchange: Exchange | null
   const w = t.value;
   const seal = sealOf(row.signature, row.digest);
   const key = exchange?.reading.signature.key_id;
-  const owner = key ? account(key.replace(/#.*$/, '').replace(/\/(main-key|key)\/?$/, '')) : null;
+  const owner = key ? account(key.replace(/#.*$/, '').replace(/\/(main-?key|public-?key|key)\/?$/i, '')) : null;
   const bad = seal === 'invalid' || seal === 'mismatch';
   return (
     <>
@@ -300,7 +301,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
         </Line>
         {origin && (
           <Line name={w.sentBy}>
-            {[origin.name, origin.host ?? origin.address, origin.software].filter(Boolean).join(w.comma)}
+            <span title={origin.software ?? undefined}>{[origin.name, origin.host ?? origin.address, origin.software && release(origin.software)].filter(Boolean).join(w.comma)}</span>
             {sources.length > 0 && <span class="dim"> {w.by(sources.map((s) => w.sources[s] ?? s).join(w.comma))}</span>}
           </Line>
         )}
@@ -336,7 +337,7 @@ function Timing({ exchange }: { exchange: Exchange }): JSX.Element | null {
       <p class="legend">
         {request_us !== null && (
           <span>
-            <i class="sent" /> {w.tRequest(duration(request_us))}
+            <i class="sent" /> {request_us === 0 ? w.tRequestOne : w.tRequest(duration(request_us))}
           </span>
         )}
         {wait_us !== null && (

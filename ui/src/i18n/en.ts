@@ -198,6 +198,7 @@ export const en = {
   tRequest: (d: Measured) => `request ${m(d)}`,
   tWait: (d: Measured) => `wait ${m(d)}`,
   tResponse: (d: Measured) => `response ${m(d)}`,
+  tRequestOne: 'request in one frame',
   tResponseOne: 'response in one frame',
   around: 'Before and after',
   this: 'this',

@@ -224,6 +224,7 @@ export const ja: Words = {
   tRequest: (d) => `リクエスト ${m(d)}`,
   tWait: (d) => `待ち ${m(d)}`,
   tResponse: (d) => `レスポンス ${m(d)}`,
+  tRequestOne: 'リクエスト 1 フレーム',
   tResponseOne: 'レスポンス 1 フレーム',
   around: '前後のやりとり',
   this: 'これ',
