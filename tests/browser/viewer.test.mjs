@@ -1,5 +1,6 @@
 // The viewer with a real browser, real clicks and real keys: what a reader does with the list and the detail. Runs
-// against the program (FEDISNIFF_BIN and FEDISNIFF_CAPTURE, or FEDISNIFF_URL) or, without either, against the mock.
+// against the program (FEDISNIFF_BIN and FEDISNIFF_CAPTURE, or FEDISNIFF_URL) or, without either, against the mock. The
+// capture must hold a delivery with a JSON body, and a fetch of an actor.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { at, axeSource, browser, ready, rows, until, viewer } from './harness.mjs';
@@ -38,6 +39,7 @@ const settled = async () => {
 const openDelivery = async () => {
   await page.keyboard.press('Home');
   await settled();
+  if ((await page.locator('.row.delivery').count()) === 0) await page.keyboard.press('Shift+J');
   const row = page.locator('.row.delivery').first();
   const id = await row.getAttribute('data-id');
   await row.click();
