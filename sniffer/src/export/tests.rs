@@ -438,7 +438,7 @@ fn an_entry_says_what_was_seen() {
     assert_eq!(request["url"], "http://gts1.fediverse.test/oauth/token?access_token=QUERYSECRET&a=b%20c");
     assert_eq!(request["queryString"][1], serde_json::json!({"name": "a", "value": "b c"}));
     assert_eq!(request["cookies"][1], serde_json::json!({"name": "theme", "value": "dark"}));
-    assert_eq!(request["postData"]["params"][2], serde_json::json!({"name": "password", "value": "hunter2"}));
+    assert_eq!(request["postData"]["text"], "grant_type=password&username=alice&password=hunter2");
     assert_eq!(request["bodySize"], 51);
     let response = &login["response"];
     assert_eq!(

@@ -214,7 +214,17 @@ impl Side {
         } else {
             (frame::DEFAULT_MAX_FRAME, 0)
         };
-        Self { place, hpack, charged: 0, max_frame, block: None, missed, missed_octets: 0, position, ended: None }
+        Self {
+            place,
+            hpack,
+            charged: 0,
+            max_frame,
+            block: None,
+            missed,
+            missed_octets: 0,
+            position,
+            ended: None,
+        }
     }
 }
 
@@ -289,7 +299,10 @@ impl H2 {
     }
 
     /// Bytes of a direction that will never come.
-    #[expect(clippy::too_many_arguments, reason = "the fields of stream::Event::Gap, and where the result goes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of stream::Event::Gap, and where the result goes"
+    )]
     pub(super) fn gap(
         &mut self,
         direction: Direction,
@@ -522,7 +535,11 @@ impl H2 {
                 }
                 0
             }
-            frame::HEADERS | frame::PUSH_PROMISE | frame::CONTINUATION | frame::RST_STREAM | frame::GOAWAY
+            frame::HEADERS
+            | frame::PUSH_PROMISE
+            | frame::CONTINUATION
+            | frame::RST_STREAM
+            | frame::GOAWAY
             | frame::SETTINGS => {
                 if let Some(payload) = after.get(..length) {
                     self.side_mut(now).place = BETWEEN;
@@ -570,7 +587,13 @@ impl H2 {
                 }
                 let mut held = Held::default();
                 if !held.push(fragment, now.config, now.budget) {
-                    return self.broken(now, head, begin, fragment, Cut { why: AnomalyKind::BodyBudget, hole: None });
+                    return self.broken(
+                        now,
+                        head,
+                        begin,
+                        fragment,
+                        Cut { why: AnomalyKind::BodyBudget, hole: None },
+                    );
                 }
                 self.side_mut(now).block = Some(Box::new(Block { head, begin, promised, held }));
             }
@@ -737,7 +760,9 @@ impl H2 {
                     _ => {}
                 }
             }
-            Place::Skip(_) if left > inside => self.side_mut(now).place = Place::Skip(left.saturating_sub(inside)),
+            Place::Skip(_) if left > inside => {
+                self.side_mut(now).place = Place::Skip(left.saturating_sub(inside))
+            }
             _ => {}
         }
         if mark.length > u64::from(inside) {
@@ -867,12 +892,17 @@ impl H2 {
         let unknown = fields.unknown;
         let mut odd: Vec<(AnomalyKind, String)> = Vec::new();
         match (decoded, cut) {
-            (_, Some(cut)) => odd.push((cut.why, format!("the {}'s header fields are cut off", message(now.direction)))),
+            (_, Some(cut)) => {
+                odd.push((cut.why, format!("the {}'s header fields are cut off", message(now.direction))))
+            }
             (Err(error), None) => odd.push((AnomalyKind::HpackError, error.to_string())),
             (Ok(()), None) => {}
         }
         if unknown {
-            odd.push((AnomalyKind::HpackLost, format!("header fields of the {} are unknown", message(now.direction))));
+            odd.push((
+                AnomalyKind::HpackLost,
+                format!("header fields of the {} are unknown", message(now.direction)),
+            ));
         }
         if fields.dropped {
             odd.push((AnomalyKind::HeadTooLarge, "header fields beyond the limit were dropped".into()));
@@ -903,7 +933,9 @@ impl H2 {
             Direction::ToClient => &mut self.to_client,
         };
         let held = side.hpack.held().saturating_sub(hpack::DEFAULT_LIMIT);
-        if held <= side.charged || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config) {
+        if held <= side.charged
+            || now.budget.take(side.charged, held.saturating_sub(side.charged), now.config)
+        {
             now.budget.give(side.charged.saturating_sub(held));
             side.charged = held;
         } else {
@@ -1059,7 +1091,9 @@ impl H2 {
     fn content_ends(&mut self, now: &mut Now<'_>) {
         let place = std::mem::replace(&mut self.side_mut(now).place, BETWEEN);
         let Place::Data(content) = place else { return };
-        if content.end && let Some(stream) = self.streams.get_mut(&content.stream) {
+        if content.end
+            && let Some(stream) = self.streams.get_mut(&content.stream)
+        {
             stream.touch(now.direction, now.time);
             stream.end(now.direction);
         }
