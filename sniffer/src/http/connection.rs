@@ -1152,6 +1152,10 @@ impl Connection {
         let number = scope.others.entry(kind).or_default();
         *number = number.saturating_add(1);
         self.speaks = Speaks::Other;
+        // What was held of either direction, in case it became a head, is looked at no further.
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            self.take_head(direction, scope);
+        }
     }
 
     /// A head begins that does not end in this event.
@@ -1334,6 +1338,8 @@ impl Connection {
                 }
                 tell(exchange, scope);
             }
+            // A direction may have ended before the other showed that this is HTTP/2: that end was not told to it.
+            Speaks::H2(mut h2) => h2.finish(scope.config, scope.budget, scope.out),
             // Data came, and nothing of it was ever recognised.
             Speaks::Unknown if self.to_server.seen || self.to_client.seen => {
                 self.is_other(OtherProtocol::Unknown, scope);

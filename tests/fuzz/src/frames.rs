@@ -58,7 +58,8 @@ pub fn run(mut data: &[u8]) {
     flows.take(&out, None);
     let counters = tracker.counters();
     assert_eq!(counters.frames, frames, "every frame is counted");
-    assert_eq!(counters.flows, flows.opened, "every flow is counted");
+    // A flow that never carried a byte is counted and not told.
+    assert!(flows.opened <= counters.flows, "a flow that was not counted");
     assert!(flows.segments <= counters.segments, "a segment that was not counted");
 }
 
