@@ -1201,10 +1201,13 @@ impl Connection {
     }
 
     fn request_of(&self, partial: &PartialHead, config: &Config) -> Option<RequestHead> {
-        if partial.overflow.is_none()
-            && let Parsed::Whole(head, _) = head::request(&partial.bytes, config)
-        {
-            return Some(head);
+        if partial.overflow.is_none() {
+            match head::request(&partial.bytes, config) {
+                Parsed::Whole(head, _) => return Some(head),
+                // In one segment it would be none either.
+                Parsed::Not => return None,
+                Parsed::Partial => {}
+            }
         }
         let mut head = head::lenient_request(&partial.bytes, config)?;
         if partial.overflow.is_some() {
@@ -1535,10 +1538,12 @@ impl PartialHead {
 }
 
 fn response_of(partial: &PartialHead, config: &Config) -> Option<ResponseHead> {
-    if partial.overflow.is_none()
-        && let Parsed::Whole(head, _) = head::response(&partial.bytes, config)
-    {
-        return Some(head);
+    if partial.overflow.is_none() {
+        match head::response(&partial.bytes, config) {
+            Parsed::Whole(head, _) => return Some(head),
+            Parsed::Not => return None,
+            Parsed::Partial => {}
+        }
     }
     let mut head = head::lenient_response(&partial.bytes, config)?;
     if partial.overflow.is_some() {
