@@ -103,16 +103,18 @@ pub fn http1(data: &[u8]) {
     conversation::run(config(*first), first & 2 != 0, &conversation);
 }
 
-/// The same conversation with its data cut into single bytes: it must give the same exchanges. Only for connections seen
-/// from their beginning and without holes: elsewhere the decoder looks for a message at the start of a segment, and takes
-/// a segment as what was sent in one go.
+/// The same conversation with its data cut into single bytes: it must give the same exchanges, where all of it is HTTP
+/// seen from its beginning and without holes. Elsewhere the decoder judges by what a segment begins with, and takes a
+/// segment as what was sent in one go.
 pub fn http1_cut(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let mut conversation = conversation::read(rest);
     conversation.retain(|step| !matches!(step, Step::Gap { .. } | Step::Conflict { .. }));
-    let whole = conversation::run(config(*first), false, &conversation);
+    let (whole, understood) = conversation::run_and_count(config(*first), false, &conversation);
     let cut = conversation::run(config(*first), false, &conversation::cut(&conversation));
-    assert_eq!(told(&whole), told(&cut), "where data are cut must not matter");
+    if understood {
+        assert_eq!(told(&whole), told(&cut), "where data are cut must not matter");
+    }
 }
 
 fn told(exchanges: &[Box<Exchange>]) -> Vec<String> {
