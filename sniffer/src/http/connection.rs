@@ -1152,6 +1152,10 @@ impl Connection {
         let number = scope.others.entry(kind).or_default();
         *number = number.saturating_add(1);
         self.speaks = Speaks::Other;
+        // What was held of either direction, in case it became a head, is looked at no further.
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            self.take_head(direction, scope);
+        }
     }
 
     /// A head begins that does not end in this event.
@@ -1197,10 +1201,13 @@ impl Connection {
     }
 
     fn request_of(&self, partial: &PartialHead, config: &Config) -> Option<RequestHead> {
-        if partial.overflow.is_none()
-            && let Parsed::Whole(head, _) = head::request(&partial.bytes, config)
-        {
-            return Some(head);
+        if partial.overflow.is_none() {
+            match head::request(&partial.bytes, config) {
+                Parsed::Whole(head, _) => return Some(head),
+                // In one segment it would be none either.
+                Parsed::Not => return None,
+                Parsed::Partial => {}
+            }
         }
         let mut head = head::lenient_request(&partial.bytes, config)?;
         if partial.overflow.is_some() {
@@ -1334,6 +1341,8 @@ impl Connection {
                 }
                 tell(exchange, scope);
             }
+            // A direction may have ended before the other showed that this is HTTP/2: that end was not told to it.
+            Speaks::H2(mut h2) => h2.finish(scope.config, scope.budget, scope.out),
             // Data came, and nothing of it was ever recognised.
             Speaks::Unknown if self.to_server.seen || self.to_client.seen => {
                 self.is_other(OtherProtocol::Unknown, scope);
@@ -1529,10 +1538,12 @@ impl PartialHead {
 }
 
 fn response_of(partial: &PartialHead, config: &Config) -> Option<ResponseHead> {
-    if partial.overflow.is_none()
-        && let Parsed::Whole(head, _) = head::response(&partial.bytes, config)
-    {
-        return Some(head);
+    if partial.overflow.is_none() {
+        match head::response(&partial.bytes, config) {
+            Parsed::Whole(head, _) => return Some(head),
+            Parsed::Not => return None,
+            Parsed::Partial => {}
+        }
     }
     let mut head = head::lenient_response(&partial.bytes, config)?;
     if partial.overflow.is_some() {

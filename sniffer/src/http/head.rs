@@ -209,6 +209,10 @@ pub(super) fn request(bytes: &[u8], config: &Config) -> Parsed<RequestHead> {
             let (Some(method), Some(target), Some(minor)) = (fast.method, fast.path, fast.version) else {
                 return Parsed::Not;
             };
+            // As [`request_start`] has it: whether a request came in one segment or in two must not matter.
+            if method.len() > METHOD_LIMIT || !method.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return Parsed::Not;
+            }
             let mut found = Found::default();
             let headers = found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
             found.line_ends(bytes.get(..length).unwrap_or_default());

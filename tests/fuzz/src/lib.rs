@@ -103,13 +103,18 @@ pub fn http1(data: &[u8]) {
     conversation::run(config(*first), first & 2 != 0, &conversation);
 }
 
-/// The same conversation with its data cut into single bytes: it must give the same exchanges.
+/// The same conversation with its data cut into single bytes: it must give the same exchanges, where all of it is HTTP
+/// seen from its beginning and without holes. Elsewhere the decoder judges by what a segment begins with, and takes a
+/// segment as what was sent in one go.
 pub fn http1_cut(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
-    let conversation = conversation::read(rest);
-    let whole = conversation::run(config(*first), first & 2 != 0, &conversation);
-    let cut = conversation::run(config(*first), first & 2 != 0, &conversation::cut(&conversation));
-    assert_eq!(told(&whole), told(&cut), "where data are cut must not matter");
+    let mut conversation = conversation::read(rest);
+    conversation.retain(|step| !matches!(step, Step::Gap { .. } | Step::Conflict { .. }));
+    let (whole, understood) = conversation::run_and_count(config(*first), false, &conversation);
+    let cut = conversation::run(config(*first), false, &conversation::cut(&conversation));
+    if understood {
+        assert_eq!(told(&whole), told(&cut), "where data are cut must not matter");
+    }
 }
 
 fn told(exchanges: &[Box<Exchange>]) -> Vec<String> {
