@@ -258,7 +258,7 @@ fn extension_headers_are_passed() {
         Ipv6Extensions { hop_by_hop_options: Some(extension.clone()), ..Ipv6Extensions::default() },
         Ipv6Extensions {
             hop_by_hop_options: Some(extension.clone()),
-            destination_options: Some(extension.clone()),
+            destination_options: Some(extension),
             fragment: Some(Ipv6FragmentHeader::new(IpNumber::TCP, IpFragOffset::ZERO, false, 5)),
             ..Ipv6Extensions::default()
         },
