@@ -333,7 +333,7 @@ mod tests {
         #[test]
         fn a_value_under_a_secret_name_never_remains(value in "[A-Za-z0-9]{8,20}", cut in 0..10_usize) {
             let text = format!(r#"{{"a":"b","access_token":"{value}"}}"#);
-            let cut = &text.as_bytes()[..text.len() - cut.min(3)];
+            let cut = &text.as_bytes()[..text.len().saturating_sub(cut.min(3))];
             let shown = body(Some("application/json"), cut).into_owned();
             prop_assert!(!String::from_utf8_lossy(&shown).contains(&value));
         }

@@ -251,12 +251,12 @@ impl<'t, 'w> Open<'t, 'w> {
             }
             if self.writer.greatest.is_some_and(|greatest| id <= greatest) {
                 let bucket = Cell::bucket(id.started().0);
-                if !stored.contains_key(&bucket) {
+                if let std::collections::hash_map::Entry::Vacant(unread) = stored.entry(bucket) {
                     let mut ids = HashSet::new();
                     for chunk in self.ids.range((bucket, 0)..=(bucket, u64::MAX))? {
                         ids.extend(ids_of(bucket, chunk?.1.value()));
                     }
-                    stored.insert(bucket, ids);
+                    unread.insert(ids);
                 }
                 if stored.get(&bucket).is_some_and(|ids| ids.contains(&id)) {
                     continue;

@@ -366,6 +366,17 @@ fn a_spent_budget_gives_up_whoever_is_nearest_to_giving_up() {
     assert!(b.stage.counters().held > 3_000, "the younger one is still held");
 }
 
+// The fuzzer found it: the timer of the reset was the first one, and giving it up gave nothing up, for ever.
+#[test]
+fn a_reset_that_waits_does_not_keep_the_budget_from_being_kept() {
+    let mut b = Bench::new(Config { budget: 4_000, ..Config::default() }, Handshake::Seen);
+    b.push(Segment { flags: Flags { rst: true, ..Flags::default() }, ..segment(ToClient, 10, b"") });
+    b.flow_event(flow::Event::Opened(opened(FlowId(8), Handshake::Seen)));
+    b.push(Segment { flow: FlowId(8), ..segment(ToServer, 1, &[b'b'; 5_000]) });
+    let said = b.said();
+    assert!(said.iter().any(|s| s == ">gap 1 Budget"), "{said:?}");
+}
+
 #[test]
 fn a_byte_a_segment_in_reverse_order_stays_cheap_and_whole() {
     let mut b = Bench::seen();
