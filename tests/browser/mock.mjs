@@ -101,10 +101,40 @@ function idOf(ns, hash) {
 const nsOf = (text) => { const [, s, f] = /^(.*?)(?:\.(\d+))?Z$/.exec(text); return BigInt(Date.parse(s + 'Z')) * 1000000n + BigInt((f ?? '').padEnd(9, '0')); };
 const textOf = (ns) => new Date(Number(ns / 1000000n)).toISOString().slice(0, 19) + '.' + String(ns % 1000000000n).padStart(9, '0') + 'Z';
 
+/** Exchanges of the kinds that s01, s02 and s09 lack, modelled on s03, s04, s11 and s14: a WebSocket, a picture, one that lost bytes, one alone. */
+function odd(after) {
+  const ns = nsOf(after.row.started);
+  const body = (size, more = {}) => ({ wire_size: size, size, encoding: null, complete: true, stored: size, sha256: null, ...more });
+  const make = (i, row, exchange, request = '', response = '') => {
+    const id = idOf(ns + BigInt(i) * 100_000_000n, BigInt(i));
+    const started = textOf(ns + BigInt(i) * 100_000_000n);
+    return {
+      row: { ...after.row, id, started, activity: null, activity_id: null, excerpt: null, visibility: null, reason: null, slots: [], scheme: null, signature: 'unsigned', digest: 'absent', ...row },
+      exchange: { ...after.exchange, id, started, ...exchange, reading: { ...after.exchange.reading, activity: null, lints: [], signature: { scheme: null, key_id: null, algorithm: null, covered: [], verdict: 'unsigned', explanation: null }, digest: 'absent', ...exchange.reading } },
+      request, response,
+    };
+  };
+  const message = (direction, i, opcode, text, more = {}) => ({ direction, time: textOf(ns + BigInt(400 + i * 37) * 1_000_000n), opcode, frames: 1, size: text?.length ?? 2, complete: true, sha256: null, text, ...more });
+  const png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAJ0lEQVR42mNgwAH+4wBMyBwGBgYGBgZGRkYmJiYmJgYGBgYGBgYGABVfAgxL7Cq0AAAAAElFTkSuQmCC', 'base64');
+  return [
+    make(1, { kind: 'streaming', template: 'streaming', slots: [['stream', 'user'], ['to', 'gts1.fediverse.test']], sentence: 'a client listens to user on gts1.fediverse.test', method: 'GET', target: '/api/v1/streaming?stream=user', status: 101, websocket: true, sent: 0, answered: 0 },
+      { request: { method: 'GET', target: '/api/v1/streaming?stream=user', host: 'gts1.fediverse.test', version: '1.1', headers: [['Upgrade', 'websocket'], ['Sec-WebSocket-Extensions', 'permessage-deflate']], trailers: [], body: body(0) }, response: { status: 101, reason: 'Switching Protocols', version: '1.1', headers: [['Upgrade', 'websocket']], trailers: [], body: body(0) }, websocket: { frames: 5, messages: [message('to-client', 1, 1, '{"event":"update","payload":"{\\"id\\":\\"01\\"}"}'), message('to-server', 2, 9, null), message('to-client', 3, 10, null), message('to-client', 4, 1, '{"event":"notif', { complete: false }), message('to-server', 5, 8, null)], messages_dropped: 3, extensions: 'permessage-deflate', close_code: 1000 } }),
+    make(2, { kind: 'media', template: 'media.picture', slots: [['from', 'gts1.fediverse.test'], ['to', 'fed1.fediverse.test']], sentence: 'gts1.fediverse.test fetches a picture from fed1.fediverse.test', method: 'GET', target: '/media/avatar.png', status: 200, answered: png.length },
+      { request: { method: 'GET', target: '/media/avatar.png', host: 'fed1.fediverse.test', version: '1.1', headers: [['Accept', 'image/*']], trailers: [], body: body(0) }, response: { status: 200, reason: 'OK', version: '1.1', headers: [['Content-Type', 'image/png']], trailers: [['X-Trailer', 'after the body']], body: body(png.length) }, interim: [{ status: 103, time: textOf(ns), headers: [['Link', '</style.css>; rel=preload']] }] }, '', png),
+    make(3, { kind: 'inbox-delivery', activity: 'Create', template: 'create.note', slots: [['actor', 'carol@gts1.fediverse.test'], ['recipient', 'fred@fed1.fediverse.test']], sentence: 'carol@gts1.fediverse.test posts a note to fred@fed1.fediverse.test', gaps: 1, anomalies: 1, lint_warnings: 1, signature: 'not-checkable', scheme: 'cavage', digest: 'not-checkable' },
+      { gaps: [{ direction: 'to-server', offset: 812, length: 1448, cause: 'acked-unseen' }], anomalies: [{ id: 'conflicting-retransmission', detail: '12 octets at 300 came again with other values' }], request: { ...after.exchange.request, headers: [['Content-Type', 'application/activity+json'], [null, null], ['Date', null]], body: body(4200, { complete: false, stored: 812 }) }, reading: { lints: [{ id: 'date-skew', severity: 'warn', detail: 'Date is 40 minutes off' }], signature: { scheme: 'cavage', key_id: 'https://gts1.fediverse.test/users/carol#main-key', algorithm: 'hs2019', covered: ['(request-target)', 'host', 'date', 'digest'], verdict: 'not-checkable', explanation: 'bytes of the body are missing' }, digest: 'not-checkable' } }, '{"type":"Create","object":{"conte', '{"status":"Accepted"}'),
+    make(4, { kind: 'unknown', template: 'response.lone', slots: [['to', 'gts2.fediverse.test'], ['status', '200']], sentence: 'gts2.fediverse.test answers 200; the request was not seen', method: null, target: null, status: 200, took_us: null, sent: null },
+      { request: null, origin: null, timing: { request_us: null, wait_us: null, response_us: 300, total_us: null } }, '', '{}'),
+    make(5, { kind: 'actor', template: 'actor.unanswered', slots: [['from', 'gts1.fediverse.test'], ['actor', 'fred@fed1.fediverse.test']], sentence: 'gts1.fediverse.test fetches the actor fred@fed1.fediverse.test, but no answer comes', reason: 'no answer', method: 'GET', target: '/users/fred', status: null, took_us: null, answered: null },
+      { response: null, timing: { request_us: 80, wait_us: null, response_us: null, total_us: null } }),
+  ];
+}
+
 /** Starts a mock; answers `{ url, close, push(n), cut(), mend(), ... }`. */
 export async function start(options = {}) {
   const dist = options.dist ?? join(here, '../../ui/dist');
   const all = options.empty ? [] : traffic();
+  if (options.odd) all.push(...odd(all.at(-1)));
   // Loss: a span of rows that bytes are missing from.
   if (options.lost) for (const e of all.slice(100, 106)) { e.row.gaps = 1; e.row.signature = e.exchange.reading.signature.verdict = 'not-checkable'; e.exchange.gaps = [{ direction: 'to-server', offset: 812, length: 1448, cause: 'capture-loss' }]; }
   let held = options.hold ? all.splice(all.length - options.hold) : [];
@@ -132,7 +162,7 @@ export async function start(options = {}) {
   const status = () => ({
     version: '0.1.0', node: kind === 'live' ? 'node1' : null, source: { kind, name: options.empty || kind === 'live' ? 'veth*' : 's01+s02+s09.pcap', reading: kind === 'live', percent: null },
     store: { path: '/tmp/mock.redb', ...counts(), file_bytes: 1_400_000, oldest: size() ? at(0).row.started : null, newest: size() ? at(size() - 1).row.started : null },
-    counters: null, lost, interfaces: [{ name: 'veth0a17f1d7', frames: 60 }, { name: 'veth15b6483c', frames: 54 }, { name: 'veth161c5697', frames: 0 }, { name: 'veth1f15a83a', frames: 22 }],
+    counters: { flow: { frames: 1825, flows: 9 }, http: { other_flows: { tls: 5 } } }, lost, interfaces: [{ name: 'veth0a17f1d7', frames: 60 }, { name: 'veth15b6483c', frames: 54 }, { name: 'veth161c5697', frames: 0 }, { name: 'veth1f15a83a', frames: 22 }],
     started: '2026-11-23T07:26:00.000000000Z', error: null,
   });
   const send = (event, data) => { eventId++; for (const res of listeners) if (event !== 'row' || res.view === 'all' || data.federation) res.write(`event: ${event}\nid: ${eventId}\ndata: ${JSON.stringify(data)}\n\n`); };
@@ -173,15 +203,27 @@ export async function start(options = {}) {
       if (rest === 'fields') return json(res, { fields: Object.entries(FIELDS).map(([name, type]) => ({ name, type, help: null, values: name === 'signature.verdict' ? ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'] : null })) });
       if (rest === 'exchanges') {
         const limit = Math.min(Number(p.get('limit') ?? 200), 1000);
-        const back = (i, n) => { const rows = []; for (; i >= 0 && rows.length <= n; i--) { const e = at(i); if (match(e)) rows.push(e.row); } const more = rows.length > n; return [rows.slice(0, n).reverse(), more]; };
-        const forth = (i, n) => { const rows = []; for (; i < size() && rows.length <= n; i++) { const e = at(i); if (match(e)) rows.push(e.row); } const more = rows.length > n; return [rows.slice(0, n), more]; };
+        // With a filter, only so many are looked at in one request.
+        let stopped = null;
+        const look = (i, by, n) => {
+          const rows = [];
+          let looked = 0;
+          for (; i >= 0 && i < size() && rows.length <= n; i += by) {
+            if (options.scan && p.get('q') && looked++ >= options.scan) { stopped = at(i - by).row.id; return [rows, true]; }
+            const e = at(i);
+            if (match(e)) rows.push(e.row);
+          }
+          return [rows.slice(0, n), rows.length > n];
+        };
+        const back = (i, n) => { const [rows, more] = look(i, -1, n); return [rows.reverse(), more]; };
+        const forth = (i, n) => look(i, 1, n);
         let rows, before = false, after = false;
         if (p.get('before')) { [rows, before] = back(find(p.get('before')) - 1, limit); after = true; }
         else if (p.get('after')) { let i = find(p.get('after')); if (i < size() && at(i).row.id === p.get('after')) i++; [rows, after] = forth(i, limit); before = true; }
         else if (p.get('around')) { const i = find(p.get('around')); const [a, mb] = back(i - 1, limit >> 1); const [b, ma] = forth(i, limit - (limit >> 1)); rows = [...a, ...b]; before = mb; after = ma; }
         else if (p.get('oldest')) [rows, after] = forth(0, limit);
         else [rows, before] = back(size() - 1, limit);
-        return json(res, { rows, more_before: before, more_after: after, scanned_to: null });
+        return json(res, { rows, more_before: before, more_after: after, scanned_to: stopped });
       }
       if (rest === 'count') {
         if (many && !p.get('q')) { let n = many; if (to !== null) n = Math.max(0, Math.min(many, Number((to - t0) / 250_000_000n) + 1)); if (from !== null) n -= Math.max(0, Number((from - t0) / 250_000_000n)); return json(res, { matched: n, exact: true, total: many, hidden: 0 }); }
@@ -196,12 +238,13 @@ export async function start(options = {}) {
         if (one[2]) {
           const bytes = Buffer.from(e[one[2]]);
           const range = /^bytes=(\d+)-(\d*)$/.exec(req.headers.range ?? '');
-          const head = { 'Content-Type': 'application/octet-stream', 'X-Body-Complete': 'true', 'Cache-Control': 'no-store' };
+          const image = bytes[0] === 0x89;
+          const head = { 'Content-Type': image ? 'image/png' : 'application/octet-stream', 'X-Body-Complete': 'true', 'Cache-Control': 'no-store' };
           if (range) { const a = Number(range[1]), b = Math.min(range[2] ? Number(range[2]) : bytes.length - 1, bytes.length - 1); if (a >= bytes.length) { res.writeHead(416); return res.end(); } res.writeHead(206, { ...head, 'Content-Range': `bytes ${a}-${b}/${bytes.length}` }); return res.end(bytes.subarray(a, b + 1)); }
           res.writeHead(200, head);
           return res.end(bytes);
         }
-        const text = (t) => { let ok = false; try { JSON.parse(t); ok = true; } catch { /* not JSON */ } return { text: t === '' ? null : t, truncated: false, json: ok, image: false }; };
+        const text = (t) => { if (typeof t !== 'string') return { text: null, truncated: false, json: false, image: true }; let ok = false; try { JSON.parse(t); ok = true; } catch { /* not JSON */ } return { text: t === '' ? null : t, truncated: false, json: ok, image: false }; };
         return json(res, { exchange: e.exchange, row: e.row, request_text: text(e.request), response_text: text(e.response) });
       }
       if (rest.startsWith('around/')) {
@@ -276,6 +319,6 @@ export async function start(options = {}) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const arg = (name) => { const i = process.argv.indexOf(`--${name}`); return i < 0 ? undefined : process.argv[i + 1]; };
   const flag = (name) => process.argv.includes(`--${name}`);
-  const mock = await start({ port: Number(arg('port') ?? 4173), dist: arg('dist'), live: arg('live') && Number(arg('live')), empty: flag('empty'), lost: flag('lost'), many: arg('many') && Number(arg('many')), hold: arg('hold') && Number(arg('hold')), prefix: arg('prefix'), kind: arg('kind') });
+  const mock = await start({ port: Number(arg('port') ?? 4173), dist: arg('dist'), live: arg('live') && Number(arg('live')), empty: flag('empty'), lost: flag('lost'), odd: flag('odd'), many: arg('many') && Number(arg('many')), hold: arg('hold') && Number(arg('hold')), prefix: arg('prefix'), kind: arg('kind') });
   console.log(mock.url);
 }

@@ -145,6 +145,48 @@ test('nothing yet is not nothing matches', async () => {
 test('an empty capture says so', async () => {
   await open({ empty: true, kind: 'file' });
   await page.getByRole('heading', { name: 'No HTTP exchange in this capture.' }).waitFor();
+  assert.match(await page.locator('.blank').innerText(), /1\s?825 frames in 9 flows, 5 flows of TLS/);
+});
+
+test('WebSocket messages, pictures, gaps, oddities and lone halves are shown as what they are', async () => {
+  await open({ odd: true }, '', { v: 'all' });
+  await ready(page);
+  const ids = mock.traffic.slice(-5).map((e) => e.row.id);
+  const show = async (i) => {
+    await page.locator(`[data-id="${ids[i]}"]`).click();
+    await page.locator('#panel-bytes').waitFor();
+    await until(() => query().get('sel') === ids[i], 'the selection');
+  };
+  await show(0);
+  const table = page.locator('#panel-websocket');
+  assert.equal(await table.locator('tbody tr').count(), 5);
+  assert.match(await table.innerText(), /ping[\s\S]*incomplete[\s\S]*close[\s\S]*3 more messages not kept/);
+  await show(1);
+  await until(() => page.locator('img.picture').evaluate((el) => el.complete && el.naturalWidth > 0).catch(() => false), 'the picture');
+  assert.match(await page.locator('#panel-response').innerText(), /X-Trailer[\s\S]*103/);
+  await show(2);
+  assert.match(await page.locator('.trouble.warn').innerText(), /Bytes of this exchange are missing/);
+  assert.match(await page.locator('#panel-bytes').innerText(), /1\s?448 B missing to the server at 812: acked-unseen/);
+  assert.match(await page.locator('#panel-bytes').innerText(), /conflicting-retransmission/);
+  assert.match(await page.locator('.lints').innerText(), /date-skew/);
+  assert.equal(await page.locator('#panel-request .unknown').count(), 3);
+  await show(3);
+  assert.match(await page.locator('#panel-request').innerText(), /The request was not seen/);
+  await show(4);
+  assert.match(await page.locator('#panel-response').innerText(), /No answer was seen/);
+  assert.match(await page.locator('.trouble').innerText(), /fed2|gts1|did not answer/);
+});
+
+test('a search goes on where a request stopped, and its first hits come at once', async () => {
+  await open({ scan: 7 }, '', { q: 'activity.type == "Follow"', v: 'all' });
+  await ready(page);
+  const want = mock.traffic.filter((e) => e.row.activity === 'Follow').length;
+  await until(async () => (await rows(page).count()) === want, `all ${want} of them`);
+});
+
+test('a search without an end in sight says how far it looked, then that nothing matches', async () => {
+  await open({ scan: 20 }, '', { q: 'activity.type == "Nonsense"' });
+  await page.getByRole('heading', { name: 'Nothing matches' }).waitFor();
 });
 
 test('a million exchanges scroll, and the ends are reached', async () => {

@@ -288,7 +288,7 @@ pub fn hostile<W: Write>(kind: Hostile, bytes: u64, to: &mut Writer<W>) -> io::R
             }
         }
         Hostile::Comb => {
-            const BLOCK: u32 = 16_384;
+            const BLOCK: u32 = 4_096;
             write(to, &plain(client(0), server, 0, SYN, b""))?;
             for block in 0..segments / BLOCK {
                 let begin = 1 + block * BLOCK;

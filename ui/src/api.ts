@@ -153,6 +153,8 @@ export interface Status {
   node: string | null;
   source: { kind: 'file' | 'live' | 'store'; name: string; reading: boolean; percent: number | null };
   store: { path: string; exchanges: number; federation: number; file_bytes: number; oldest: string | null; newest: string | null };
+  /** What the stages have counted; only what the page shows is named here. */
+  counters: { flow: { frames: number; flows: number }; http: { other_flows: Record<string, number> } } | null;
   lost: { frames: number; gap_bytes: number; gaps: number };
   interfaces: { name: string; frames: number }[];
   started: string | null;

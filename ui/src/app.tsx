@@ -5,7 +5,7 @@ import { useEffect } from 'preact/hooks';
 import { DetailPane, ExchangePage } from './detail/detail';
 import { Find, Keys } from './dialogs';
 import { Filter } from './filter/filter';
-import { Banners, Empty, Failed, Footer, Nothing, TopBar } from './frame';
+import { Banners, Empty, Failed, Footer, Nothing, Searching, TopBar } from './frame';
 import { List } from './list/list';
 import { Strip } from './strip/strip';
 import { announcement, chips, dialog, fatal, feed, openRow, place, slow, t } from './state';
@@ -18,6 +18,7 @@ function Center(): JSX.Element | null {
   const error = feed.error.value;
   if (error && error.code !== 'bad-filter') return <Failed />;
   if (!feed.ready.value) return error ? <Failed /> : <div class="blank" />;
+  if (feed.moreBefore.value || feed.moreAfter.value) return <Searching />;
   const count = feed.count.value;
   const { from, to } = place.value;
   return (count && count.total === 0) || (chips.value.length === 0 && !from && !to && count?.hidden === 0) ? <Empty /> : <Nothing />;

@@ -45,6 +45,13 @@ export function timeOf(ns: bigint): string {
   return `${text}${rest ? `.${rest}` : ''}Z`;
 }
 
+/** When an exchange started, from its id: the first 64 of its 128 bits, in base 32 (RFC 4648's extended hex alphabet). */
+export function timeOfId(id: string): string {
+  let n = 0n;
+  for (const c of id) n = (n << 5n) | BigInt(Number.parseInt(c, 32));
+  return timeOf(n >> 64n);
+}
+
 /** Microseconds from `a` to `b`, both RFC 3339. */
 export function microsBetween(a: string, b: string): number {
   return Number((nanos(b) - nanos(a)) / 1000n);

@@ -4,7 +4,7 @@ import { useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { api } from './api';
-import { clockText, grouped } from './format';
+import { clock, clockText, grouped, timeOfId } from './format';
 import { chipText } from './filter/filter';
 import { expression } from './filter/chips';
 import { Icon, Logo, Mark } from './shapes';
@@ -101,8 +101,9 @@ export function TopBar(): JSX.Element {
       )}
       <State />
       <span class="tools">
-        <button type="button" class="finder" title={`${w.find} (Ctrl K)`} aria-label={`${w.find} (Ctrl K)`} onClick={() => (dialog.value = 'find')}>
-          <Icon name="search" /> <kbd aria-hidden="true">Ctrl K</kbd>
+        <button type="button" class="finder" title={w.find} onClick={() => (dialog.value = 'find')}>
+          <span class="off-screen">{w.find}</span>
+          <Icon name="search" /> <kbd>Ctrl K</kbd>
         </button>
         <button type="button" class="plain" title={w.language} aria-label={w.language} onClick={() => go({ lang: lang.value === 'ja' ? 'en' : 'ja' }, 'replace')}>
           {w.short}
@@ -127,6 +128,7 @@ export function Banners(): JSX.Element {
     const timer = window.setInterval(tick, 250);
     return () => clearInterval(timer);
   }, [c]);
+  const down = w.downBanner(lastEvent.value ? clockText(lastEvent.value, local.value).slice(0, 8) : null, s?.source.kind === 'live');
   const lostKey = s ? `${s.lost.frames} ${s.lost.gaps}` : '';
   const loss = s && (s.lost.frames > 0 || s.lost.gaps > 0) && lossDismissed.value !== lostKey;
   return (
@@ -135,8 +137,8 @@ export function Banners(): JSX.Element {
         <div class="banner err" role="alert">
           <Icon name="plug" />
           <span>
-            <b>{w.downBanner(null)[0]}</b>
-            {w.downBanner(lastEvent.value ? clockText(lastEvent.value, local.value).slice(0, 8) : null)[1]}
+            <b>{down[0]}</b>
+            {down[1]}
           </span>
           <span class="grow" />
           <span class="dim">{seconds.value > 0 ? w.retryIn(seconds.value) : w.retrying}</span>
@@ -244,6 +246,8 @@ export function Footer(): JSX.Element {
   );
 }
 
+const PROTOCOLS: Record<string, string> = { tls: 'TLS', ssh: 'SSH', postgres: 'PostgreSQL', redis: 'Redis', dns: 'DNS', 'proxy-protocol': 'PROXY', unknown: '?' };
+
 /** Nothing was seen at all: what is watched, what arrived, and what to do. */
 export function Empty(): JSX.Element | null {
   const w = t.value;
@@ -256,6 +260,11 @@ export function Empty(): JSX.Element | null {
     <div class="blank">
       <h1>{live ? w.emptyLive : s.source.kind === 'file' ? w.emptyFile : w.emptyStore}</h1>
       <p>{live ? w.emptyLiveWhy(arriving) : s.source.kind === 'file' ? w.emptyFileWhy(s.source.name) : w.emptyStoreWhy(s.store.path)}</p>
+      {!live && s.counters && (
+        <p>
+          {[w.emptyCounted(s.counters.flow.frames, s.counters.flow.flows), ...Object.entries(s.counters.http.other_flows).map(([name, n]) => w.emptyOther(n, PROTOCOLS[name] ?? name))].join(w.comma)}
+        </p>
+      )}
       {s.interfaces.length > 0 && (
         <table class="table framed">
           <thead>
@@ -301,7 +310,7 @@ export function Nothing(): JSX.Element {
   const w = t.value;
   const { v, from, to } = place.value;
   const now = chips.value;
-  const counts = useSignal<(string | null)[]>([]);
+  const counts = useSignal<(number | null)[]>([]);
   const conditions: { label: string; without: () => void; query: { q: string; v: typeof v; from: string; to: string } }[] = now.map((chip, i) => {
     const rest = now.filter((_, at) => at !== i);
     const text = chipText(chip, w);
@@ -316,13 +325,16 @@ export function Nothing(): JSX.Element {
     conditions.forEach((c, i) => {
       api.count(c.query, abort.signal).then(
         (n) => {
-          if (!abort.signal.aborted) counts.value = counts.value.map((old, at) => (at === i ? (n.exact ? grouped(n.matched) : w.atLeast(grouped(n.matched))) : old));
+          if (!abort.signal.aborted) counts.value = counts.value.map((old, at) => (at === i ? n.matched : old));
         },
         () => {},
       );
     });
     return () => abort.abort();
   }, [q, v, from, to]);
+  // The guilty one is the condition without which there would be most.
+  const most = Math.max(...counts.value.map((n) => n ?? 0));
+  const guilty = most > 0 ? counts.value.indexOf(most) : -1;
   return (
     <div class="blank">
       <h1>{w.nothing}</h1>
@@ -331,24 +343,57 @@ export function Nothing(): JSX.Element {
         {conditions.map((c, i) => (
           <li>
             <span class="chip">{c.label}</span>
-            <span class="dim">{counts.value[i] == null ? '…' : w.without(counts.value[i] ?? '')}</span>
-            <button type="button" class="button" onClick={c.without}>
-              {w.removeIt}
-            </button>
+            <span class="dim">{counts.value[i] == null ? '…' : w.without(grouped(counts.value[i] ?? 0))}</span>
+            {i === guilty && (
+              <button type="button" class="button" onClick={c.without}>
+                {w.removeIt}
+              </button>
+            )}
           </li>
         ))}
       </ul>
+      {guilty < 0 && (
+        <p>
+          <button type="button" class="button" onClick={() => go({ q: '', from: '', to: '', at: '', v: 'all' })}>
+            {w.clearFilter}
+          </button>
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** An unfinished search that has found nothing yet. */
+export function Searching(): JSX.Element {
+  const w = t.value;
+  const at = feed.scanned.value;
+  return (
+    <div class="blank">
+      <h1>{w.searching}</h1>
+      <p>{at && w.searchedTo(`${clock(timeOfId(at), local.value).day} ${clockText(timeOfId(at), local.value)}`)}</p>
     </div>
   );
 }
 
 export function Failed(): JSX.Element {
   const w = t.value;
+  const error = feed.error.value;
+  if (error?.code === 'bad-filter')
+    return (
+      <div class="blank">
+        <h1>{w.filterFailed}</h1>
+        <p>
+          <button type="button" class="button" onClick={() => setChips([])}>
+            {w.clearFilter}
+          </button>
+        </p>
+      </div>
+    );
   return (
     <div class="blank">
       <h1>{w.loadFailed}</h1>
-      <p class="errink">{feed.error.value?.message}</p>
-      {feed.error.value?.help && <p>{feed.error.value.help}</p>}
+      <p class="errink">{error?.message}</p>
+      {error?.help && <p>{error.help}</p>}
       <p>
         <button type="button" class="button" onClick={() => void openList()}>
           {w.retry}

@@ -23,6 +23,9 @@ const FAMILIES: [RegExp, Silhouette][] = [
   [/lemmy/i, 'pentagon'],
 ];
 
+/** A software without what its build added: `GoToSocial 0.20.0-snapshot+57cb4fe74` → GoToSocial 0.20.0. */
+export const release = (software: string): string => software.replace(/(\d+(?:\.\d+)+)[-+~]\S*/, '$1');
+
 /** The silhouette of a software; others are octagons. */
 export function silhouette(software: string | null): Silhouette {
   if (software) for (const [pattern, shape] of FAMILIES) if (pattern.test(software)) return shape;
@@ -48,8 +51,9 @@ export function shortNames(hosts: readonly string[]): Map<string, string> {
   return short;
 }
 
-/** Two letters of a host: first letter and number of its first label (`gts1` → G1), else first two consonants. */
+/** Two letters of a host: first letter and number of its first label (`gts1` → G1), else first two consonants; of an address its end. */
 export function letters(host: string): string {
+  if (isAddress(host)) return (host.replace(/:\d+$/, '').split(/[.:\]]/).filter(Boolean).at(-1) ?? '?').slice(-2).toUpperCase();
   const label = (host.split('.')[0] ?? host).toLowerCase();
   const number = /[a-z].*?(\d+)\D*$/.exec(label)?.[1];
   const first = /[a-z]/.exec(label)?.[0] ?? label[0] ?? '?';

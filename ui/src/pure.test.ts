@@ -4,14 +4,14 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { backoff, type Row } from './api';
-import { chipOf, chipsOf, expression, celOf, microseconds, typed, type Chip, type Field } from './filter/chips';
-import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, shortTarget, size, timeOf } from './format';
+import { chipsTyped, chipsOf, expression, celOf, microseconds, typed, type Chip, type Field } from './filter/chips';
+import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, shortTarget, size, timeOf, timeOfId } from './format';
 import { curl, quote } from './detail/curl';
 import { hexLines } from './detail/hex';
 import { foldedAtFirst, lines, parseJson, path, textOf } from './detail/json';
 import { covered, signingString } from './detail/signing';
 import type { Exchange } from './api';
-import { HostBook, letters, shortNames, silhouette } from './hosts';
+import { HostBook, letters, release, shortNames, silhouette } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { asked, nouns, plain as own } from './i18n/templates';
@@ -34,7 +34,7 @@ function row(change: Partial<Row>): Row {
 const at = (id: string, us = 0, change: Partial<Row> = {}) => row({ id, started: timeOf(1_795_419_495_000_000_000n + BigInt(us) * 1000n), ...change });
 
 describe('the address', () => {
-  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true };
+  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['status', 'took'] };
   test('says everything and reads itself back, below any base', () => {
     for (const base of ['/', '/sniff/', '/a/b/']) {
       expect(parse(`http://h${base}${print(full)}`, base)).toEqual(full);
@@ -61,6 +61,7 @@ describe('numbers and times', () => {
     expect(timeOf(nanos('2026-11-23T07:26:40Z'))).toBe('2026-11-23T07:26:40Z');
     expect(nanos('2026-11-23T08:26:40.5+01:00')).toBe(nanos('2026-11-23T07:26:40.500000000Z'));
     expect(nanos('nonsense')).toBe(0n);
+    expect(timeOfId('0otadu5s91c8c0lsrru5hag6qe').slice(0, 23)).toBe('2026-11-23T07:26:40.470');
     expect(microsBetween('2026-11-23T07:26:40.000001Z', '2026-11-23T07:26:39Z')).toBe(-1_000_001);
   });
   test('a clock comes in parts', () => {
@@ -80,7 +81,7 @@ describe('hosts', () => {
     const names = shortNames(['gts1.fediverse.test', 'gts2.fediverse.test', 'social.a.org', 'social.b.org', '10.0.0.1', 'gts1.other.test']);
     expect(Object.fromEntries(names)).toEqual({ 'gts1.fediverse.test': 'gts1.fediverse', 'gts2.fediverse.test': 'gts2', 'social.a.org': 'social.a', 'social.b.org': 'social.b', '10.0.0.1': '10.0.0.1', 'gts1.other.test': 'gts1.other' });
   });
-  test.each([['gts1.fediverse.test', 'G1'], ['mastodon12.x', 'M2'], ['bovine.x', 'BV'], ['aeio.x', 'AE'], ['4chan', 'CH']])('letters of %s are %s', (host, two) => expect(letters(host)).toBe(two));
+  test.each([['gts1.fediverse.test', 'G1'], ['mastodon12.x', 'M2'], ['bovine.x', 'BV'], ['aeio.x', 'AE'], ['4chan', 'CH'], ['10.42.0.190', '90'], ['fd00:42::1f', '1F']])('letters of %s are %s', (host, two) => expect(letters(host)).toBe(two));
   test('letters are unique', () => {
     const hosts = ['gts1.a', 'gte1.a', 'gtx1.a', 'bovine.a', 'bivona.a'].map((host, slot) => ({ host, slot, software: null, sent: 0, answered: 0 }));
     const book = new HostBook(hosts);
@@ -88,6 +89,7 @@ describe('hosts', () => {
     expect(book.all.map((h) => h.slot)).toEqual([1, 2, 3, 4, 5]);
   });
   test('the silhouette is the software', () => expect(['Mastodon 4.3', 'GoToSocial 0.20', 'Fedify 2', 'Sharkey', 'Lemmy', 'Pleroma', null].map(silhouette)).toEqual(['circle', 'square', 'hexagon', 'diamond', 'pentagon', 'octagon', 'octagon']));
+  test('a build is not a release', () => expect(['GoToSocial 0.20.0-snapshot+57cb4fe74', 'Mastodon 4.3.0+glitch', 'Fedify', 'Misskey 2025.1.0-beta.2'].map(release)).toEqual(['GoToSocial 0.20.0', 'Mastodon 4.3.0', 'Fedify', 'Misskey 2025.1.0']));
   test('what is not a server is a client', () => expect(new HostBook([]).get('10.42.0.90')).toMatchObject({ slot: 0, silhouette: 'client', letters: 'C', short: '10.42.0.90' }));
 });
 
@@ -179,20 +181,22 @@ describe('chips', () => {
     expect(expression([])).toBe('');
   });
   test('durations', () => expect(['1 s', '250ms', '80 µs', '2 min', '5', 'x'].map(microseconds)).toEqual([1_000_000, 250_000, 80, 120_000_000, 5000, null]));
-  const typing = (text: string) => chipOf(text, en.fields);
+  const typing = (text: string) => chipsTyped(text, en.fields);
   test('typing makes chips', () => {
-    expect(typing('kind is key')).toEqual(chip('kind', ['key']));
-    expect(typing('status:4xx')).toEqual(chip('status', ['4xx']));
-    expect(typing('-kind key, actor')).toEqual(chip('kind', ['key', 'actor'], { not: true }));
-    expect(typing('took > 1 s')).toEqual(chip('took', ['1 s'], { op: 'over' }));
-    expect(typing('took under 20 ms')).toEqual(chip('took', ['20 ms'], { op: 'under' }));
-    expect(typing('actor @bob@gts2.x')).toEqual(chip('actor', ['bob'], { op: 'contains' }));
-    expect(typing('coffee')).toEqual(chip('word', ['coffee'], { op: 'contains' }));
-    expect(typing('"kind of blue"')).toEqual(chip('word', ['kind of blue'], { op: 'contains' }));
-    expect(typing('response.status == 404')).toEqual(chip('status', ['404']));
-    expect(typing('nosuch.field == 1')).toEqual(chip('cel', ['nosuch.field == 1']));
-    expect(typing('  ')).toBeNull();
-    expect(chipOf('種類 key', ja.fields)).toEqual(chip('kind', ['key']));
+    expect(typing('kind is key')).toEqual([chip('kind', ['key'])]);
+    expect(typing('status:4xx')).toEqual([chip('status', ['4xx'])]);
+    expect(typing('-kind key, actor')).toEqual([chip('kind', ['key', 'actor'], { not: true })]);
+    expect(typing('took > 1 s')).toEqual([chip('took', ['1 s'], { op: 'over' })]);
+    expect(typing('took under 20 ms')).toEqual([chip('took', ['20 ms'], { op: 'under' })]);
+    expect(typing('actor @bob@gts2.x')).toEqual([chip('actor', ['bob'], { op: 'contains' })]);
+    expect(typing('coffee')).toEqual([chip('word', ['coffee'], { op: 'contains' })]);
+    expect(typing('"kind of blue"')).toEqual([chip('word', ['kind of blue'], { op: 'contains' })]);
+    expect(typing('response.status == 404')).toEqual([chip('status', ['404'])]);
+    expect(typing('nosuch.field == 1')).toEqual([chip('cel', ['nosuch.field == 1'])]);
+    expect(typing('  ')).toEqual([]);
+    expect(typing('status is many')).toEqual([]);
+    expect(typing('response.status == 404 && reading.kind == "key"')).toEqual([chip('status', ['404']), chip('kind', ['key'])]);
+    expect(chipsTyped('種類 key', ja.fields)).toEqual([chip('kind', ['key'])]);
     expect(typed('kind', en.fields)).toEqual({ not: false, field: null, op: null, rest: 'kind' });
   });
 });

@@ -20,14 +20,17 @@ export function value(text: string, book: HostBook): Part[] {
   return [['name', book.has(text) ? book.short(text) : text]];
 }
 
-/** The text of a template, or `null` when this viewer does not know its name (a newer node). */
-export function template(name: string, lang: Lang): string | null {
+/**
+ * The text of a template, or `null` when this viewer does not know its name (a newer node). A `brief` one leaves out
+ * how the asking ended: in a list the status and the reason say it.
+ */
+export function template(name: string, lang: Lang, brief = false): string | null {
   const pick = (pair: [string, string]) => pair[lang === 'ja' ? 1 : 0];
   const whole = own[name] ?? asked[name];
   if (whole) return pick(whole);
   const dot = name.lastIndexOf('.');
   const [head, tail] = [name.slice(0, Math.max(0, dot)), name.slice(dot)];
-  if (asked[head] && tails[tail]) return pick(asked[head]) + pick(tails[tail]);
+  if (asked[head] && tails[tail]) return pick(asked[head]) + (brief ? '' : pick(tails[tail]));
   if (nouns[head] && words[tail]) return pick(nouns[head]).replace('\0', pick(words[tail]));
   return null;
 }
@@ -62,8 +65,8 @@ export function dissect(sentence: string, slots: readonly (readonly [string, str
   return parts;
 }
 
-export function sentence(row: Pick<Row, 'sentence' | 'template' | 'slots'>, lang: Lang, book: HostBook): Part[] {
-  const text = template(row.template, lang);
+export function sentence(row: Pick<Row, 'sentence' | 'template' | 'slots'>, lang: Lang, book: HostBook, brief = false): Part[] {
+  const text = template(row.template, lang, brief);
   return text === null ? dissect(row.sentence, row.slots, book) : fill(text, row.slots, book);
 }
 

@@ -16,6 +16,7 @@ const ICONS = {
   arrow: 'M2 8h11M9.5 4.5L13 8l-3.5 3.5',
   delivery: 'M8 2v7M5 6.2L8 9l3-2.8M2.5 8.5v4.8h11V8.5',
   export: 'M8 2v7.5M4.8 6.6L8 9.8l3.2-3.2M2.5 13.5h11',
+  columns: 'M2.2 3h11.6v10H2.2zM6.1 3v10M9.900 3v10',
   at: 'M10.6 8a2.6 2.6 0 1 1-5.2 0 2.6 2.6 0 0 1 5.2 0zm0-2.6V9c0 2.2 3.4 1.9 3.4-1a6 6 0 1 0-2.4 4.8',
   person: 'M10.6 5.2a2.6 2.6 0 1 1-5.2 0 2.6 2.6 0 0 1 5.2 0zM3 13.6c.3-2.8 2.2-4.2 5-4.2s4.7 1.4 5 4.2',
   key: 'M7.2 10.6a2.6 2.6 0 1 1-1.8-1.8L12.6 2M10 4.6l2 2',
@@ -128,7 +129,7 @@ type Seal = SignatureVerdict | 'mismatch';
 export const sealOf = (signature: SignatureVerdict, digest: Digest): Seal => (signature === 'valid' && digest === 'mismatch' ? 'mismatch' : signature);
 
 /** What is known of a signature, as a shape. */
-export function Signature({ signature, digest, label }: { signature: SignatureVerdict; digest: Digest; label?: boolean }): JSX.Element {
+export function Signature({ signature, digest, gaps, label }: { signature: SignatureVerdict; digest: Digest; gaps: number; label?: boolean }): JSX.Element {
   const seal = sealOf(signature, digest);
   const text = t.value.signatureIs(seal === 'mismatch' ? t.value.mismatch : t.value.verdicts[seal]);
   const shape: Record<Seal, JSX.Element> = {
@@ -164,7 +165,9 @@ export function Signature({ signature, digest, label }: { signature: SignatureVe
     ),
     unsigned: <path d="M4.500 8h7" />,
   };
-  const tone = seal === 'valid' ? 'ok' : seal === 'invalid' || seal === 'mismatch' ? 'err' : seal === 'unsigned' ? 'dim' : 'warn';
+  // Colour means "look here": what could not be checked is worth a look where bytes are missing.
+  const calm = seal === 'unsigned' || (seal === 'not-checkable' && gaps === 0);
+  const tone = seal === 'valid' ? 'ok' : seal === 'invalid' || seal === 'mismatch' ? 'err' : calm ? 'dim' : 'warn';
   return (
     <svg class={`icon sign ${tone}`} viewBox="0 0 16 16" {...(label === false ? { 'aria-hidden': true } : { role: 'img', 'aria-label': text })}>
       {label === false ? null : <title>{text}</title>}

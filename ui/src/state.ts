@@ -9,7 +9,8 @@ import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { Feed } from './list/feed';
 import { indexOf, isDelivery, trouble } from './list/window';
-import { HOME, parse, print, type Lang, type Panel, type Place, type Theme } from './url';
+import { index } from './mentions';
+import { COLUMNS, HOME, parse, print, type Column, type Lang, type Panel, type Place, type Theme } from './url';
 
 // --- place --------------------------------------------------------------------------------------------------------
 
@@ -24,6 +25,8 @@ export function go(change: Partial<Place>, how: 'push' | 'replace' = 'push'): vo
   place.value = next;
 }
 
+// The token of the first visit is in a cookie now, and should not stay where it can be seen or copied.
+if (new URLSearchParams(location.search).has('token')) go({}, 'replace');
 window.addEventListener('popstate', () => (place.value = parse(location.href, base)));
 
 /** The address of a change, for links that can be opened in another tab. */
@@ -61,8 +64,24 @@ effect(() => {
 
 export const status = signal<Status | null>(null);
 export const book = signal(new HostBook([]));
+/** The optional columns that the list has: the address says, else what this browser chose last. */
+const keptColumns = localStorage.getItem('fedisniff.cols');
+export const columns = computed<ReadonlySet<Column>>(() => new Set(place.value.cols ?? (keptColumns === null ? COLUMNS : COLUMNS.filter((c) => keptColumns.split(',').includes(c)))));
+export function setColumn(column: Column, on: boolean): void {
+  const cols = COLUMNS.filter((c) => (c === column ? on : columns.peek().has(c)));
+  localStorage.setItem('fedisniff.cols', cols.join(','));
+  go({ cols: [...cols] }, 'replace');
+}
+
 /** How many characters of a host's name the list has room for: those of the longest short name, within bounds. */
 export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v === 'all' ? 8 : 0, ...book.value.all.map((h) => h.short.length))));
+/** That in pixels. */
+export const hostWidth = computed(() => Math.ceil(hostChars.value * 8.1));
+/** How wide the list is, and from which width on it has all columns. */
+export const listWidth = signal(innerWidth);
+export const fullWidth = computed(() => 1070 + 2 * hostWidth.value);
+/** How many characters the column of requests has room for: its share (see style.css) of what the fixed columns leave. */
+export const requestChars = computed(() => Math.floor(Math.max(110, ((listWidth.value - 740 - 2 * hostWidth.value) * 0.85) / 2.15) / 6.95));
 /** The first and the last row that can be seen, for the strip. */
 export const inSight = signal<{ from: string; to: string } | null>(null);
 /** `down` carries when it will be tried again, in milliseconds of `performance.now()`. */
@@ -77,6 +96,8 @@ export const stripTick = signal(0);
 export const feed = new Feed();
 
 let hostsTimer = 0;
+/** Names that hosts were asked for already: a client is in no book, and must not make us ask at each row. */
+const asked = new Set<string>();
 async function loadHosts(): Promise<void> {
   try {
     book.value = new HostBook((await api.hosts()).hosts);
@@ -84,7 +105,10 @@ async function loadHosts(): Promise<void> {
     // Hosts stay as they were; rows show full names.
   }
 }
-function hostsSoon(): void {
+function hostsSoon(row: Row): void {
+  const anew = [row.from, row.to].filter((name) => !book.peek().has(name) && !asked.has(name));
+  if (anew.length === 0) return;
+  anew.forEach((name) => asked.add(name));
   if (!hostsTimer)
     hostsTimer = window.setTimeout(() => {
       hostsTimer = 0;
@@ -100,7 +124,7 @@ function listen(view: View): void {
   events = new Events(view, {
     row(row) {
       lastEvent.value = new Date().toISOString();
-      if (!book.peek().has(row.to) || !book.peek().has(row.from)) hostsSoon();
+      hostsSoon(row);
       feed.live(row);
     },
     status(next) {
@@ -114,6 +138,7 @@ function listen(view: View): void {
     },
     done() {
       done.value = true;
+      void loadHosts();
       stripTick.value++;
       feed.recount(0);
     },
@@ -152,6 +177,7 @@ function stripSoon(): void {
 
 /** At the end, and going along with what arrives. */
 export const following = signal(true);
+feed.atEnd = () => following.peek();
 /** The row that the keys act on. */
 export const active = signal('');
 /** Asks the list to show a row: `middle` when it should stand in the middle, `top` at the top. */
@@ -168,11 +194,13 @@ const currentQuery = () => {
 
 export const chips = computed<Chip[]>(() => chipsOf(place.value.q));
 export const setChips = (next: readonly Chip[]) => go({ q: expression(next), at: '' });
-export const addChip = (chip: Chip) => {
+/** Adds chips that are not there yet. */
+export const addChips = (more: readonly Chip[]) => {
   const now = chips.peek();
-  if (now.some((c) => JSON.stringify(c) === JSON.stringify(chip))) return;
-  setChips([...now, chip]);
+  const anew = more.filter((chip) => !now.some((c) => JSON.stringify(c) === JSON.stringify(chip)));
+  if (anew.length > 0) setChips([...now, ...anew]);
 };
+export const addChip = (chip: Chip) => addChips([chip]);
 
 export async function openList(): Promise<void> {
   const { at, sel } = place.peek();
@@ -180,6 +208,7 @@ export async function openList(): Promise<void> {
   await feed.open(currentQuery(), anchor ? { around: anchor } : {});
   if (feed.error.peek()?.code === 'unauthorized') fatal.value = feed.error.peek();
   const rows = feed.rows.peek();
+  rows.forEach(hostsSoon);
   if (!active.peek() || indexOf(rows, active.peek()) < 0) active.value = sel && indexOf(rows, sel) >= 0 ? sel : (rows.at(-1)?.id ?? '');
   if (anchor) reveal.value = { id: anchor, where: at ? 'top' : 'middle' };
   else reveal.value = 'end';
@@ -218,6 +247,7 @@ export const closeDetail = () => go({ sel: '', at: place.peek().at }, 'push');
 export const openPage = (id: string, panel: Panel | null = null) => go({ page: 'exchange', id, panel });
 export const leavePage = () => {
   const { id } = place.peek();
+  active.value = id;
   go({ page: 'list', sel: id, at: '', id: '', panel: null });
 };
 
@@ -298,7 +328,7 @@ export const openRow = computed<Row | null>(() => {
 /** The list has been loading for more than 200 ms. */
 export const slow = signal(false);
 effect(() => {
-  if (!feed.loading.value) {
+  if (!feed.loading.value && !feed.searching.value) {
     slow.value = false;
     return;
   }
@@ -308,6 +338,19 @@ effect(() => {
 
 /** The loss that the reader has dismissed: the banner goes, the number and the marks stay. */
 export const lossDismissed = signal('');
+
+/** Which rows at hand an address was seen in. */
+export const mentions = computed(() => index([...feed.rows.value, ...(around.value ?? [])]));
+
+/** Going back selects another row: the list follows. */
+effect(() => {
+  const { sel } = place.value;
+  untracked(() => {
+    if (!sel || sel === active.peek() || indexOf(feed.rows.peek(), sel) < 0) return;
+    active.value = sel;
+    reveal.value = { id: sel, where: 'near' };
+  });
+});
 
 // --- dialogs ------------------------------------------------------------------------------------------------------
 
@@ -346,6 +389,10 @@ export function start(): void {
   effect(() => {
     const now = view.value;
     untracked(() => listen(now));
+  });
+  // Without the right to ask there is nothing to listen to.
+  effect(() => {
+    if (fatal.value) events?.close();
   });
   void loadHosts();
   api.status().then(

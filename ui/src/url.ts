@@ -7,6 +7,10 @@ export type Panel = (typeof PANELS)[number];
 export type Lang = 'en' | 'ja';
 export type Theme = 'dark' | 'light';
 
+/** Columns of the list that can be left out; the others always stand. */
+export const COLUMNS = ['kind', 'request', 'status', 'took', 'body', 'signature'] as const;
+export type Column = (typeof COLUMNS)[number];
+
 /** Where the reader is. Empty strings and `null` mean "not in the address". */
 export interface Place {
   page: 'list' | 'exchange';
@@ -25,13 +29,15 @@ export interface Place {
   theme: Theme | null;
   /** Times in the browser's zone instead of UTC. */
   local: boolean;
+  /** The columns that were chosen; `null` for the usual. */
+  cols: Column[] | null;
 }
 
 export const ID = /^[0-7][0-9a-v]{25}$/;
 const id = (text: string | null | undefined) => (text && ID.test(text) ? text : '');
 const time = (text: string | null) => (text && /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(text) ? text : '');
 
-export const HOME: Place = { page: 'list', id: '', panel: null, v: 'federation', q: '', from: '', to: '', sel: '', at: '', lang: null, theme: null, local: false };
+export const HOME: Place = { page: 'list', id: '', panel: null, v: 'federation', q: '', from: '', to: '', sel: '', at: '', lang: null, theme: null, local: false, cols: null };
 
 /** Reads an address; what is not understood is left out. `base` is the page's base path, ending in `/`. */
 export function parse(href: string, base: string): Place {
@@ -55,6 +61,7 @@ export function parse(href: string, base: string): Place {
     lang: lang === 'en' || lang === 'ja' ? lang : null,
     theme: theme === 'dark' || theme === 'light' ? theme : null,
     local: p.get('tz') === 'local',
+    cols: p.has('cols') ? COLUMNS.filter((c) => p.get('cols')?.split(',').includes(c)) : null,
   };
 }
 
@@ -72,6 +79,7 @@ export function print(place: Place): string {
   put('lang', place.lang);
   put('theme', place.theme);
   put('tz', place.local ? 'local' : null);
+  if (place.cols) p.set('cols', place.cols.join(','));
   // Colons, slashes and quotes stay readable where the grammar of a query allows them (RFC 3986 §3.4).
   const query = p.toString().replace(/%3A/g, ':').replace(/%2F/g, '/').replace(/%2C/g, ',');
   return path + (query ? `?${query}` : '');

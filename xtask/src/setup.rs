@@ -63,6 +63,8 @@ pub(crate) fn run() -> Result<()> {
     }
     check_node()?;
     fuzzer()?;
+    // Some tests ask cargo about all crates without the network, also about those for other systems.
+    run_command(cargo().args(["fetch", "--quiet", "--locked"])).context("fetch the crates")?;
     println!("setup: everything is there");
     Ok(())
 }

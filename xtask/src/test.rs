@@ -96,10 +96,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
     let mut parts: Vec<(&'static str, Body<'_>)> = vec![
-        ("format", check(|| args(&["fmt", "--all", "--check"]))),
+        ("format", check(|| args(&["fmt", "--all", "--", "--check", "--color=never"]))),
         (
             "format of fuzz targets",
-            check(|| args(&["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"])),
+            check(|| {
+                args(&["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--", "--check", "--color=never"])
+            }),
         ),
         (
             "clippy",
@@ -117,7 +119,9 @@ fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
         ("build", check(|| args(&["build", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))),
         ("workspace tests", tests(|| args(&["test", "--locked", "--workspace", "--no-fail-fast"]))),
         ("viewer is built", Box::new(move |log| viewer(log, ci))),
-        ("browser tests", Box::new(browser)),
+        ("viewer unit tests", Box::new(viewer_tests)),
+        ("browser tests on made-up answers", Box::new(|log| browser(log, false))),
+        ("browser tests on fedisniff", Box::new(|log| browser(log, true))),
     ];
     if options.fuzz_seconds > 0 {
         parts.push(("fuzz", Box::new(|log| fuzzing(log, options.fuzz_seconds))));
@@ -143,11 +147,7 @@ fn check<'a>(command: impl Fn() -> Command + 'a) -> Body<'a> {
 fn tests<'a>(command: impl Fn() -> Command + 'a) -> Body<'a> {
     Box::new(move |log| {
         log.run(&mut command())?;
-        let count = log.count();
-        if count.passed == 0 {
-            bail!("no test ran");
-        }
-        Ok(Outcome::Ran(count))
+        ran(log)
     })
 }
 
@@ -164,14 +164,25 @@ fn viewer(log: &mut Log, ci: bool) -> Result<Outcome> {
     Ok(Outcome::Ran(Count { passed: 1, ..Count::default() }))
 }
 
-fn browser(log: &mut Log) -> Result<Outcome> {
-    let folder = root().join("tests/browser");
-    let is_test =
-        |name: &str| name.contains(".test.") || name.starts_with("test-") || name.ends_with("_test.mjs");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect())
+fn viewer_tests(log: &mut Log) -> Result<Outcome> {
+    if !ui::exists() {
+        return Ok(Outcome::Skipped("the viewer has no sources yet".into()));
+    }
+    let folder = root().join("ui");
+    ui::npm_install(&folder)?;
+    log.run(Command::new("npm").current_dir(folder).args(["run", "--silent", "check"]))?;
+    ran(log)
+}
+
+/// The capture whose exchanges the browser looks at.
+const BROWSED: &str = "tests/traces/s01-gts-gts-traefik-any.pcap.zst";
+
+/// The viewer in a browser: over answers that the tests make up, which reach every state, or over fedisniff itself.
+fn browser(log: &mut Log, real: bool) -> Result<Outcome> {
+    let is_test = |f: &PathBuf| f.to_str().is_some_and(|f| f.ends_with(".test.mjs"));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("tests/browser"))
+        .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(is_test).collect())
         .unwrap_or_default();
-    files.retain(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(is_test));
     files.sort();
     if files.is_empty() {
         return Ok(Outcome::Skipped("no browser tests yet".into()));
@@ -179,11 +190,21 @@ fn browser(log: &mut Log) -> Result<Outcome> {
     if which("chromium").is_none() {
         return Ok(Outcome::Skipped("no chromium: run `cargo xtask setup`".into()));
     }
-    if folder.join("package-lock.json").exists() {
-        ui::npm_install(&folder)?;
-    }
+    // Their libraries are the viewer's development dependencies.
+    ui::npm_install(&root().join("ui"))?;
     let mut command = Command::new("node");
-    log.run(command.current_dir(root()).args(["--test", "--test-reporter=tap"]).args(&files))?;
+    command.current_dir(root()).args(["--test", "--test-reporter=tap", "--test-concurrency=1"]);
+    if real {
+        command.env("FEDISNIFF_BIN", root().join("target/debug/fedisniff"));
+        command.env("FEDISNIFF_CAPTURE", root().join(BROWSED));
+        files.retain(|f| f.ends_with("viewer.test.mjs"));
+    }
+    log.run(command.args(&files))?;
+    ran(log)
+}
+
+/// What a test runner counted; none at all is a failure.
+fn ran(log: &Log) -> Result<Outcome> {
     let count = log.count();
     if count.passed == 0 {
         bail!("no test ran");
@@ -209,6 +230,9 @@ impl Log {
         let text = crate::shell::shown(command);
         writeln!(self.file, "$ {text}")?;
         let status = command
+            // Colours are for terminals, and this goes to a file.
+            .env("NO_COLOR", "1")
+            .env("CARGO_TERM_COLOR", "never")
             .stdin(Stdio::null())
             .stdout(self.file.try_clone()?)
             .stderr(self.file.try_clone()?)
@@ -225,14 +249,14 @@ impl Log {
         let text = String::from_utf8_lossy(&std::fs::read(&self.path).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         // A person scrolls up; CI's page has no second place to look.
-        let shown = if std::io::stdout().is_terminal() { 60 } else { 300 };
+        let shown = if std::io::stdout().is_terminal() { 40 } else { 150 };
         for line in lines.iter().skip(lines.len().saturating_sub(shown)) {
             println!("   | {line}");
         }
     }
 }
 
-/// Adds up what test runners said: cargo's `test result:` lines, and the totals of TAP as node writes them.
+/// Adds up what test runners said: cargo's `test result:` lines, the totals of TAP as node writes them, vitest's line.
 fn count(text: &str) -> Count {
     let mut total = Count::default();
     let number = |text: &str| text.trim().split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
@@ -254,6 +278,15 @@ fn count(text: &str) -> Count {
             total.failed += number(figure);
         } else if let Some(figure) = line.strip_prefix("# skipped ") {
             total.skipped += number(figure);
+        } else if let Some(figures) = line.trim_start().strip_prefix("Tests  ") {
+            for figure in figures.split('|') {
+                match figure.trim().split(' ').nth(1) {
+                    Some("passed") => total.passed += number(figure),
+                    Some("failed") => total.failed += number(figure),
+                    Some("skipped") => total.skipped += number(figure),
+                    _ => {}
+                }
+            }
         }
     }
     total
@@ -264,12 +297,13 @@ mod tests {
     use super::{Count, count};
 
     #[test]
-    fn the_lines_of_cargo_and_of_tap_are_added_up() {
+    fn the_lines_of_cargo_of_tap_and_of_vitest_are_added_up() {
         let text = "running 3 tests\n\
             test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s\n\
             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
-            # tests 4\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 2\n";
-        assert_eq!(count(text), Count { passed: 11, failed: 3, skipped: 3 });
+            # tests 4\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 2\n\
+            \x20     Tests  1 failed | 20 passed | 2 skipped (23)\n";
+        assert_eq!(count(text), Count { passed: 31, failed: 4, skipped: 5 });
         assert_eq!(count("nothing of that kind"), Count::default());
     }
 }

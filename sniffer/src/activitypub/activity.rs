@@ -47,7 +47,7 @@ pub(super) fn read(node: &Node<'_>, learnt: &mut Learnt) -> Activity {
         to: addressees(&node.to),
         cc: addressees(&node.cc),
         visibility,
-        excerpt: object.filter(|_| shown).and_then(excerpt),
+        excerpt: object.filter(|o| shown && !o.is_actor()).and_then(excerpt),
     }
 }
 

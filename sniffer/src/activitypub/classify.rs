@@ -11,7 +11,7 @@ use super::place::{Guess, Shape};
 /// All that the decision looks at.
 pub(super) struct Evidence<'a> {
     pub(super) head: &'a Head<'a>,
-    pub(super) agent: &'a Agent<'a>,
+    pub(super) agent: &'a Agent,
     pub(super) answer: &'a Answer<'a>,
     /// The parsed body of the request.
     pub(super) sent: Option<&'a Node<'a>>,
@@ -152,7 +152,7 @@ fn delivery(e: &Evidence<'_>, path: &str) -> Option<Kind> {
 
 /// Rows 10 to 16.
 fn fetch(e: &Evidence<'_>, path: &str) -> Option<Kind> {
-    if e.guess.shape == Shape::FollowersSync {
+    if e.guess.shape == Shape::FollowersSync || e.role == Some(Role::Synchronization) {
         return Some(Kind::FollowersSynchronization);
     }
     let api = path.starts_with("/api/") || path.starts_with("/oauth/");

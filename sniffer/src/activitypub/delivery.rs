@@ -250,6 +250,8 @@ struct Inner {
     r#type: String,
     actor: Option<String>,
     object: Option<String>,
+    /// It is no activity but a reply (GoToSocial accepts likes, boosts and replies as such).
+    reply: bool,
 }
 
 fn inner(node: &Node<'_>, learnt: &mut Learnt) -> Option<Inner> {
@@ -257,8 +259,9 @@ fn inner(node: &Node<'_>, learnt: &mut Learnt) -> Option<Inner> {
         let r#type = embedded.type_in(known_type)?.to_owned();
         return Some(Inner {
             r#type,
-            actor: embedded.actor.id().map(ToOwned::to_owned),
+            actor: embedded.actor.id().or_else(|| embedded.author()).map(ToOwned::to_owned),
             object: embedded.object.id().map(ToOwned::to_owned),
+            reply: !embedded.in_reply_to.is_empty(),
         });
     }
     let thing = learnt.known_thing(node.object.id()?)?;
@@ -266,6 +269,7 @@ fn inner(node: &Node<'_>, learnt: &mut Learnt) -> Option<Inner> {
         r#type: thing.r#type?.into(),
         actor: thing.by.map(Into::into),
         object: thing.object.map(Into::into),
+        reply: thing.in_reply_to.is_some(),
     })
 }
 
@@ -284,6 +288,10 @@ fn answer(said: &Said<'_>, accepted: bool, learnt: &mut Learnt) -> Sentence {
             said.say("relay.accept", &[("follower", &other)])
         }
         "Follow" => said.say(format!("follow.{verb}"), &[("follower", &other)]),
+        "Like" | "LikeRequest" => said.say(format!("{verb}.like"), &[("author", &other)]),
+        "Announce" | "AnnounceRequest" => said.say(format!("{verb}.boost"), &[("author", &other)]),
+        "ReplyRequest" => said.say(format!("{verb}.reply"), &[("author", &other)]),
+        _ if inner.reply => said.say(format!("{verb}.reply"), &[("author", &other)]),
         "QuoteRequest" => said.say(format!("{verb}.quote"), &[("author", &other)]),
         r#type => said.say(format!("{verb}.type"), &[("type", r#type), ("author", &other)]),
     }
@@ -333,6 +341,10 @@ fn update(said: &Said<'_>, learnt: &mut Learnt) -> Sentence {
         (Some(id), _) if is_actor => said.say("update.profile", &[("object", &names::actor(id, learnt))]),
         (_, Some(object)) => {
             let r#type = object.type_in(known_type).unwrap_or_default();
+            // An Update of a poll may be new text or new counts.
+            if r#type == "Question" {
+                return said.say("update.question", &[]);
+            }
             said.noun("update", Noun::of(r#type), &shown(r#type, 40), &[])
         }
         (Some(id), None) => {

@@ -216,7 +216,8 @@ macro_rules! fields {
         enum Field { $($field,)* other }
 
         impl Field {
-            fn named(name: &str) -> Self {
+            // Octets, not text: the compiler then switches on lengths and octets instead of comparing one by one.
+            fn named(name: &[u8]) -> Self {
                 match name { $($name $(| $alias)* => Self::$field,)* _ => Self::other }
             }
         }
@@ -224,49 +225,49 @@ macro_rules! fields {
 }
 
 fields! {
-    "id" | "@id" => id,
-    "type" | "@type" => types,
-    "actor" => actor,
-    "attributedTo" => attributed_to,
-    "object" => object,
-    "target" => target,
-    "instrument" => instrument,
-    "inReplyTo" => in_reply_to,
-    "to" => to,
-    "cc" => cc,
-    "bto" | "bcc" => blind,
-    "content" => content,
-    "name" => name,
-    "formerType" => former_type,
-    "preferredUsername" => preferred_username,
-    "inbox" | "http://www.w3.org/ns/ldp#inbox" => inbox,
-    "outbox" => outbox,
-    "followers" => followers,
-    "following" => following,
-    "featured" | "toot:featured" | "http://joinmastodon.org/ns#featured" => featured,
-    "featuredTags" => featured_tags,
-    "liked" => liked,
-    "endpoints" => endpoints,
-    "sharedInbox" => shared_inbox,
-    "replies" => replies,
-    "likes" => likes,
-    "shares" => shares,
-    "partOf" => part_of,
-    "publicKey" | "https://w3id.org/security#publicKey" => public_key,
-    "owner" | "controller" | "https://w3id.org/security#owner" => owner,
-    "publicKeyPem" | "publicKeyMultibase" => has_pem,
-    "_misskey_reaction" => reaction,
-    "signature" | "proof" => proof,
-    "oneOf" | "anyOf" => poll,
-    "@context" => context,
-    "items" | "orderedItems" => items,
-    "subject" => subject,
-    "links" => links,
-    "software" => software,
-    "version" => version,
-    "protocols" => has_protocols,
-    "error" | "message" => error,
-    "@value" => value,
+    b"id" | b"@id" => id,
+    b"type" | b"@type" => types,
+    b"actor" => actor,
+    b"attributedTo" => attributed_to,
+    b"object" => object,
+    b"target" => target,
+    b"instrument" => instrument,
+    b"inReplyTo" => in_reply_to,
+    b"to" => to,
+    b"cc" => cc,
+    b"bto" | b"bcc" => blind,
+    b"content" => content,
+    b"name" => name,
+    b"formerType" => former_type,
+    b"preferredUsername" => preferred_username,
+    b"inbox" | b"http://www.w3.org/ns/ldp#inbox" => inbox,
+    b"outbox" => outbox,
+    b"followers" => followers,
+    b"following" => following,
+    b"featured" | b"toot:featured" | b"http://joinmastodon.org/ns#featured" => featured,
+    b"featuredTags" => featured_tags,
+    b"liked" => liked,
+    b"endpoints" => endpoints,
+    b"sharedInbox" => shared_inbox,
+    b"replies" => replies,
+    b"likes" => likes,
+    b"shares" => shares,
+    b"partOf" => part_of,
+    b"publicKey" | b"https://w3id.org/security#publicKey" => public_key,
+    b"owner" | b"controller" | b"https://w3id.org/security#owner" => owner,
+    b"publicKeyPem" | b"publicKeyMultibase" => has_pem,
+    b"_misskey_reaction" => reaction,
+    b"signature" | b"proof" => proof,
+    b"oneOf" | b"anyOf" => poll,
+    b"@context" => context,
+    b"items" | b"orderedItems" => items,
+    b"subject" => subject,
+    b"links" => links,
+    b"software" => software,
+    b"version" => version,
+    b"protocols" => has_protocols,
+    b"error" | b"message" => error,
+    b"@value" => value,
 }
 
 struct FieldSeed;
@@ -286,7 +287,7 @@ impl<'de> DeserializeSeed<'de> for FieldSeed {
                     .strip_prefix("as:")
                     .or_else(|| name.strip_prefix(AS2).and_then(|rest| rest.strip_prefix('#')))
                     .unwrap_or(name);
-                Ok(Field::named(local))
+                Ok(Field::named(local.as_bytes()))
             }
         }
         from.deserialize_identifier(Names)
@@ -315,6 +316,31 @@ struct ValueVisitor {
     depth: u8,
 }
 
+/// The visits of what is neither text, array nor object: all give the same.
+macro_rules! scalars {
+    ($value:expr) => {
+        fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+
 impl<'de> ValueVisitor {
     fn text<E>(text: Text<'de>) -> Result<Value<'de>, E> {
         Ok(Value { first: Some(One::Text(text)), more: Vec::new() })
@@ -336,25 +362,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Self::text(Cow::Owned(text.to_owned()))
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::default())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value<'de>, E> {
-        Ok(Value::default())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Value<'de>, E> {
-        Ok(Value::default())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::default())
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Value<'de>, E> {
-        Ok(Value::default())
-    }
+    scalars!(Value::default());
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
         let mut all = Value::default();
@@ -511,25 +519,7 @@ impl<'de> Visitor<'de> for ContextSeed {
         Ok(text == AS2 || text == "http://www.w3.org/ns/activitystreams")
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
-        Ok(false)
-    }
+    scalars!(false);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<bool, A::Error> {
         let mut found = false;
@@ -567,25 +557,7 @@ impl<'de> Visitor<'de> for LinksSeed {
         Ok(Vec::new())
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
+    scalars!(Vec::new());
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
@@ -624,25 +596,7 @@ impl<'de> Visitor<'de> for LinkSeed {
         Ok(None)
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
+    scalars!(None);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         while members.next_element::<IgnoredAny>()?.is_some() {}

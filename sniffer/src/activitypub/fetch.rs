@@ -25,10 +25,7 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
         Kind::Key => key(scene, learnt),
         Kind::Collection => collection(scene, learnt),
         Kind::Object => object(scene, learnt),
-        Kind::FollowersSynchronization => match names::owner(scene.host(), &scene.guess, learnt) {
-            Some(owner) => scene.ask("synchronization", &[("actor", &owner)]),
-            None => scene.ask("object", &[("object", &scene.page())]),
-        },
+        Kind::FollowersSynchronization => synchronization(scene, learnt),
         Kind::Context => scene.ask("context", &[]),
         Kind::OEmbed => scene.ask("oembed", &[]),
         Kind::LinkPreview => scene.ask("preview", &[("path", &path)]),
@@ -46,7 +43,7 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
         Kind::Page if scene.browser => scene.ask("page.form", &[("path", &path)]),
         Kind::Page if scene.head.is_get() => scene.ask("page.read", &[("path", &path)]),
         Kind::Asset if scene.browser => scene.ask("asset", &[("path", &path)]),
-        Kind::Asset => scene.ask("client.other", &[("method", method), ("path", &path)]),
+        Kind::Asset => scene.ask("asset.client", &[("path", &path)]),
         Kind::Unknown | Kind::InboxDelivery | Kind::OutboxPost | Kind::Other | Kind::Page => match (scene.head.method, scene.head.path) {
             (None, None) => Sentence::new("request.unknown", &[("from", scene.from), ("to", scene.to)]),
             (Some(method), None) => {
@@ -55,6 +52,17 @@ pub(super) fn sentence(kind: Kind, scene: &Scene<'_>, learnt: &mut Learnt) -> Se
             }
             _ => scene.ask("other", &[("method", &shown(method, 20)), ("path", &path)]),
         },
+    }
+}
+
+fn synchronization(scene: &Scene<'_>, learnt: &mut Learnt) -> Sentence {
+    let owner = match learnt.known_place(&scene.base_key) {
+        Some((Role::Synchronization, Some(owner))) => Some(names::actor(&owner, learnt)),
+        _ => names::owner(scene.host(), &scene.guess, learnt),
+    };
+    match owner {
+        Some(owner) => scene.ask("synchronization", &[("actor", &owner)]),
+        None => scene.ask("object", &[("object", &scene.page())]),
     }
 }
 

@@ -4,9 +4,12 @@
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hash};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::head::without_default_port;
+use super::origin::{self, Agent};
 
 /// Entries of one generation of one memory.
 const ENTRIES: usize = 8192;
@@ -16,11 +19,12 @@ const OCTETS: usize = 512 << 10;
 const LONGEST: usize = 512;
 
 /// A bounded memory of two generations: what is used moves to the young one; when that is full, the old one is
-/// forgotten. A balanced tree rather than a hash table, so that no choice of keys makes it slow.
+/// forgotten. Ordered by a hash of the key: comparing hashes is fast, and a tree does not slow down whatever keys are
+/// chosen. Two keys of one hash cannot both be remembered.
 #[derive(Debug)]
 pub(super) struct Memory<K, V> {
-    young: BTreeMap<K, V>,
-    old: BTreeMap<K, V>,
+    young: BTreeMap<u64, (K, V)>,
+    old: BTreeMap<u64, (K, V)>,
     octets: usize,
 }
 
@@ -32,7 +36,10 @@ impl<K, V> Default for Memory<K, V> {
 
 /// Roughly how many octets a key or value holds beside its own size.
 pub(super) trait Weight {
-    fn weight(&self) -> usize;
+    /// Nothing, for what has no part on the heap.
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 impl Weight for Box<str> {
@@ -41,52 +48,48 @@ impl Weight for Box<str> {
     }
 }
 
-impl Weight for IpAddr {
+impl Weight for Arc<Agent> {
     fn weight(&self) -> usize {
-        0
+        256
     }
 }
 
-impl Weight for SocketAddr {
-    fn weight(&self) -> usize {
-        0
-    }
-}
+impl Weight for IpAddr {}
+impl Weight for SocketAddr {}
+impl Weight for u16 {}
+impl Weight for () {}
 
-impl Weight for u16 {
-    fn weight(&self) -> usize {
-        0
-    }
-}
-
-impl Weight for () {
-    fn weight(&self) -> usize {
-        0
-    }
-}
-
-impl<K: Ord + Weight, V: Weight> Memory<K, V> {
+impl<K: Hash + Eq + Weight, V: Weight> Memory<K, V> {
     /// What is remembered of the key; it counts as used.
-    pub(super) fn get<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        if !self.young.contains_key(key) {
-            let (key, value) = self.old.remove_entry(key)?;
-            self.insert(key, value);
+        let hash = hash(key);
+        if let Some((old, _)) = self.old.get(&hash)
+            && old.borrow() == key
+            && let Some((key, value)) = self.old.remove(&hash)
+        {
+            self.put(hash, key, value);
         }
-        self.young.get_mut(key)
+        self.young.get_mut(&hash).filter(|(known, _)| (*known).borrow() == key).map(|(_, value)| value)
     }
 
     /// Remembers.
     pub(super) fn insert(&mut self, key: K, value: V) {
+        let hash = hash(&key);
+        self.old.remove(&hash);
+        self.put(hash, key, value);
+    }
+
+    fn put(&mut self, hash: u64, key: K, value: V) {
         let weight = key.weight().saturating_add(value.weight()).saturating_add(64);
         if self.young.len() >= ENTRIES || self.octets.saturating_add(weight) > OCTETS {
             self.old = std::mem::take(&mut self.young);
             self.octets = 0;
         }
         self.octets = self.octets.saturating_add(weight);
-        self.young.insert(key, value);
+        self.young.insert(hash, (key, value));
     }
 
     /// How many are remembered.
@@ -94,6 +97,11 @@ impl<K: Ord + Weight, V: Weight> Memory<K, V> {
     pub(super) fn len(&self) -> usize {
         self.young.len().saturating_add(self.old.len())
     }
+}
+
+/// The same in every run: readings must not depend on chance.
+fn hash<Q: Hash + ?Sized>(key: &Q) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(key)
 }
 
 /// What a URL is, as an actor's document or a discovery said.
@@ -111,6 +119,8 @@ pub(super) enum Role {
     Replies,
     Likes,
     Shares,
+    /// The partial followers collection of FEP-8fcf.
+    Synchronization,
     NodeInfo,
 }
 
@@ -194,11 +204,25 @@ pub(super) struct Learnt {
     /// The host that a server's address answered for.
     pub(super) served: Memory<SocketAddr, Behind>,
     pub(super) software: Memory<Box<str>, Box<str>>,
+    /// What User-Agents were read to say.
+    pub(super) agents: Memory<Box<str>, Arc<Agent>>,
     /// Peers that add forwarding headers.
     pub(super) proxies: Memory<IpAddr, ()>,
 }
 
 impl Learnt {
+    /// What a User-Agent says; read once, as the same few come again and again.
+    pub(super) fn agent(&mut self, text: &str) -> Arc<Agent> {
+        if let Some(agent) = self.agents.get(text) {
+            return agent.clone();
+        }
+        let agent = Arc::new(origin::agent(text));
+        if text.len() <= LONGEST {
+            self.agents.insert(text.into(), agent.clone());
+        }
+        agent
+    }
+
     /// Learns that `url` is in that role of `owner`; only if both are of one host.
     pub(super) fn place(&mut self, url: Option<&str>, role: Role, owner: &str) {
         let Some(url) = url else { return };
@@ -363,7 +387,7 @@ pub(super) struct About<'a> {
     pub(super) in_reply_to: Option<&'a str>,
 }
 
-fn remember<K: Ord + Weight>(memory: &mut Memory<K, Behind>, address: K, host: &str) {
+fn remember<K: Hash + Eq + Weight>(memory: &mut Memory<K, Behind>, address: K, host: &str) {
     if host.len() > LONGEST {
         return;
     }
@@ -405,10 +429,15 @@ pub(super) struct Url<'a> {
 impl<'a> Url<'a> {
     /// `None` for anything but http and https URLs with a host.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        let end = if is("https://") {
+            5
+        } else if is("http://") {
+            4
+        } else {
             return None;
-        }
+        };
+        let (scheme, rest) = (text.get(..end)?, text.get(end.saturating_add(3)..)?);
         let (rest, fragment) = match rest.split_once('#') {
             Some((rest, fragment)) => (rest, Some(fragment)),
             None => (rest, None),

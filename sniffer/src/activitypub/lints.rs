@@ -206,17 +206,21 @@ fn signature(case: &Case<'_>, found: &mut Found) {
     if head.unsure {
         return;
     }
-    let headers = signature.covered.iter().filter(|name| !name.starts_with(['(', '@']));
-    for name in headers {
-        let name = name.split(';').next().unwrap_or_default();
-        if name != "host" && case.headers.get(name).is_none() {
-            found.push("sig-covers-absent-header", Error, format!("{} is covered but not there", shown(name, 60)));
-        }
-        let fragile = matches!(name, "user-agent" | "accept-encoding" | "accept" | "content-length" | "connection");
-        if fragile || name.starts_with("x-forwarded-") {
-            let detail = format!("{} is covered, which proxies change", shown(name, 60));
-            found.push("sig-covers-fragile-header", Warn, detail);
-        }
+    let headers = signature.covered.iter().map(|name| name.split(';').next().unwrap_or_default());
+    let headers: Vec<&str> = headers.filter(|name| !name.starts_with(['(', '@'])).collect();
+    let list = |names: Vec<&str>| shown(&names.join(", "), 120);
+    let absent: Vec<&str> =
+        headers.iter().copied().filter(|name| *name != "host" && case.headers.get(name).is_none()).collect();
+    if !absent.is_empty() {
+        found.push("sig-covers-absent-header", Error, format!("covered but not there: {}", list(absent)));
+    }
+    let fragile = |name: &&str| {
+        matches!(*name, "user-agent" | "accept-encoding" | "accept" | "content-length" | "connection")
+            || name.starts_with("x-forwarded-")
+    };
+    let fragile: Vec<&str> = headers.iter().copied().filter(fragile).collect();
+    if !fragile.is_empty() {
+        found.push("sig-covers-fragile-header", Warn, format!("covered, but proxies change: {}", list(fragile)));
     }
 }
 

@@ -27,6 +27,12 @@ pub(super) fn actor(id: &str, learnt: &mut Learnt) -> String {
     page(&url)
 }
 
+/// An account as it is written: the actor of a server itself, which GoToSocial names after the host, by the host.
+pub(super) fn account(account: &str, host: &str) -> String {
+    let whole = account.strip_suffix(host).and_then(|rest| rest.strip_suffix('@')) == Some(host);
+    shown(if whole { host } else { account }, 120)
+}
+
 /// The owner of a page, by what is known and by habit.
 pub(super) fn owner(host: &str, guess: &Guess<'_>, learnt: &mut Learnt) -> Option<String> {
     let path = guess.owner_path?;

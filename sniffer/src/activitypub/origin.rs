@@ -7,8 +7,15 @@ use super::head::{Head, without_default_port};
 use super::learn::{Learnt, Url};
 use super::{Origin, OriginSource, Signature};
 
-/// Finds the origin; learns which host sits behind the address and what it runs.
-pub(super) fn find(head: &Head<'_>, signature: &Signature, peer: SocketAddr, learnt: &mut Learnt) -> Origin {
+/// Finds the origin; learns which host sits behind the address and what it runs. `refused`: the answer was an error.
+pub(super) fn find(
+    head: &Head<'_>,
+    agent: &Agent,
+    signature: &Signature,
+    peer: SocketAddr,
+    refused: bool,
+    learnt: &mut Learnt,
+) -> Origin {
     let peer = peer.ip().to_canonical();
     let mut hops: Vec<&str> = head.forwarded_for.iter().flat_map(|field| field.split(',')).collect();
     if hops.is_empty() {
@@ -25,15 +32,15 @@ pub(super) fn find(head: &Head<'_>, signature: &Signature, peer: SocketAddr, lea
     }
     let address = if proxied { sender(hops, learnt) } else { Some(peer) };
 
-    let agent = head.user_agent.map(agent);
     let key_host = signature.key_id.as_deref().and_then(key_host);
-    let client = agent.as_ref().is_some_and(|a| a.browser) || head.has_bearer() || head.cookie;
+    let client = agent.browser || head.has_bearer() || head.cookie;
     // The address in an app's User-Agent is its maker's.
-    let agent_host = agent.as_ref().filter(|a| a.known || !client).and_then(|a| a.host);
+    let agent_host = agent.host.as_deref().filter(|_| agent.known || !client);
     let claimed = key_host.map(|h| (h, OriginSource::KeyId)).or(agent_host.map(|h| (h, OriginSource::UserAgent)));
     let (host, host_from) = match (claimed, address) {
         (Some((host, source)), address) => {
-            if let Some(address) = address {
+            // Anyone may claim a key; who was refused with it may have lied.
+            if let Some(address) = address.filter(|_| !(refused && source == OriginSource::KeyId)) {
                 learnt.sender(address, host);
             }
             (Some(host.to_ascii_lowercase().into_boxed_str()), Some(source))
@@ -45,7 +52,7 @@ pub(super) fn find(head: &Head<'_>, signature: &Signature, peer: SocketAddr, lea
         _ => (None, None),
     };
 
-    let (software, software_from) = software(agent.as_ref(), host.as_deref(), learnt);
+    let (software, software_from) = software(agent, host.as_deref(), learnt);
     Origin {
         address: address.map(|a| a.to_string().into()),
         address_from: address.map(|_| if proxied { OriginSource::ForwardedFor } else { OriginSource::Peer }),
@@ -58,12 +65,12 @@ pub(super) fn find(head: &Head<'_>, signature: &Signature, peer: SocketAddr, lea
 
 /// The software: what a known User-Agent says, else what is known of the host, else what any User-Agent says.
 fn software(
-    agent: Option<&Agent<'_>>, host: Option<&str>, learnt: &mut Learnt,
+    agent: &Agent, host: Option<&str>, learnt: &mut Learnt,
 ) -> (Option<Box<str>>, Option<OriginSource>) {
-    let Some(agent) = agent.filter(|a| a.software.is_some()) else {
+    if agent.software.is_none() {
         let known = host.and_then(|host| learnt.software_of(host));
         return (known.clone(), known.map(|_| OriginSource::Learnt));
-    };
+    }
     if agent.known {
         if let (Some(host), Some(software)) = (host, agent.software.as_deref()) {
             learnt.runs(host, software);
@@ -73,7 +80,7 @@ fn software(
     {
         return (Some(known), Some(OriginSource::Learnt));
     }
-    (agent.software.as_deref().map(Into::into), Some(OriginSource::UserAgent))
+    (agent.software.clone(), Some(OriginSource::UserAgent))
 }
 
 /// The first hop from our end that is not itself a proxy: what stands before it was written by others.
@@ -127,11 +134,11 @@ fn is_host(text: &str) -> bool {
 
 /// What a User-Agent claims.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Agent<'a> {
+pub(super) struct Agent {
     /// Name and version.
-    pub(super) software: Option<String>,
+    pub(super) software: Option<Box<str>>,
     /// The host of the URL in it.
-    pub(super) host: Option<&'a str>,
+    pub(super) host: Option<Box<str>>,
     /// It is one of the servers of §1.5.
     pub(super) known: bool,
     /// Only the runtime's own name, as of a program that set none.
@@ -214,8 +221,8 @@ pub(super) fn titled(name: &str, version: &str) -> String {
 }
 
 /// Reads a User-Agent (§1.5).
-pub(super) fn agent(text: &str) -> Agent<'_> {
-    let mut agent = Agent { host: url_host(text), ..Agent::default() };
+pub(super) fn agent(text: &str) -> Agent {
+    let mut agent = Agent { host: url_host(text).map(Into::into), ..Agent::default() };
     agent.preview = text.ends_with(" Bot");
     // Pixelfed writes all in brackets; Mastodon up to 4.2 and PixelFedBot put the product into the comment.
     let (first, comment) = match text.strip_prefix('(') {
@@ -227,25 +234,25 @@ pub(super) fn agent(text: &str) -> Agent<'_> {
     let lower = name.to_ascii_lowercase();
     if lower == "mozilla" {
         agent.browser = !["bot", "crawler", "spider"].iter().any(|word| text.to_ascii_lowercase().contains(word));
-        agent.software = Some(browser(text));
+        agent.software = Some(browser(text).into());
     } else if matches!(lower.as_str(), "kube-probe" | "prometheus") {
         agent.probe = true;
-        agent.software = Some(titled(name, version));
+        agent.software = Some(titled(name, version).into());
     } else if proper_name(inner_name).is_some() && !inner_name.eq_ignore_ascii_case("fedify") {
         agent.known = true;
-        agent.software = Some(titled(inner_name, inner_version));
+        agent.software = Some(titled(inner_name, inner_version).into());
     } else if inner_name.eq_ignore_ascii_case("fedify") {
         agent.known = true;
-        agent.software = Some(format!("{} ({})", titled(name, version), titled(inner_name, inner_version)));
+        agent.software = Some(format!("{} ({})", titled(name, version), titled(inner_name, inner_version)).into());
     } else if proper_name(name).is_some() {
         agent.known = true;
-        agent.software = Some(titled(name, version));
+        agent.software = Some(titled(name, version).into());
     } else if lower == "pixelfedbot" {
         agent.known = true;
-        agent.software = Some("Pixelfed".to_owned());
+        agent.software = Some("Pixelfed".into());
     } else if !name.is_empty() {
         agent.runtime = RUNTIMES.contains(&lower.as_str());
-        agent.software = Some(titled(name, version));
+        agent.software = Some(titled(name, version).into());
     }
     agent
 }

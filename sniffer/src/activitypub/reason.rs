@@ -8,6 +8,40 @@ use super::{Digest, Kind, Lint, Scene, Scheme, Signature, fetch};
 use crate::activitypub::learn::{Learnt, Url};
 use crate::http::Body;
 
+/// Every reason, in English and Japanese. `{status}` stands for a status code.
+pub const REASONS: &[(&str, &str)] = &[
+    ("RFC 9421 refused", "RFC 9421 が拒否"),
+    ("algorithm refused", "アルゴリズムが拒否"),
+    ("body ≠ digest", "本文とダイジェストが不一致"),
+    ("covers too little", "署名の範囲が不足"),
+    ("Date off", "Date のずれ"),
+    ("digest refused", "ダイジェストが拒否"),
+    ("domain blocked", "ドメインブロック"),
+    ("given up", "断念"),
+    ("gone", "削除済み"),
+    ("key answers {status}", "公開鍵の応答が {status}"),
+    ("key not fetched", "公開鍵を取得できず"),
+    ("key not found", "公開鍵が見つからず"),
+    ("method not allowed", "メソッド不可"),
+    ("no User-Agent", "User-Agent なし"),
+    ("no answer", "応答なし"),
+    ("not acceptable", "形式が合わず"),
+    ("not found", "見つからず"),
+    ("not signed", "署名なし"),
+    ("rate limited", "回数制限"),
+    ("redirected", "転送"),
+    ("refused", "拒否"),
+    ("rejected", "受け付けられず"),
+    ("server error", "サーバーエラー"),
+    ("signature refused", "署名が拒否"),
+    ("signature unreadable", "署名が読めず"),
+    ("signer ≠ actor", "署名者とアクターが不一致"),
+    ("timed out", "時間切れ"),
+    ("too large", "大きすぎ"),
+    ("WebFinger mismatch", "WebFinger の不一致"),
+    ("wrong media type", "メディアタイプ違い"),
+];
+
 /// Octets of a refusal's text that are searched.
 const TEXT: usize = 4096;
 
@@ -61,6 +95,9 @@ pub(super) fn find(case: &Case<'_>, learnt: &mut Learnt) -> Option<Box<str>> {
         if off.is_some_and(|off| off > SKEW_REFUSED) {
             return Some("Date off".into());
         }
+        if refused && says_nothing_more(case) {
+            return Some(if head.signed() { "signature refused" } else { "not signed" }.into());
+        }
     }
     let reason = match fetch::outcome(case.scene.exchange) {
         Outcome::Fine | Outcome::Unseen => return None,
@@ -72,6 +109,7 @@ pub(super) fn find(case: &Case<'_>, learnt: &mut Learnt) -> Option<Box<str>> {
         Outcome::Limited => "rate limited",
         Outcome::Failed => "server error",
         Outcome::Unanswered => "no answer",
+        Outcome::Abandoned => "given up",
         Outcome::Rejected => match case.status {
             Some(405) => "method not allowed",
             Some(406) => "not acceptable",
@@ -123,13 +161,15 @@ fn by_text(case: &Case<'_>) -> Option<&'static str> {
     if let Some((_, reason)) = table.iter().find(|(parts, _)| parts.iter().any(|part| says(part))) {
         return Some(reason);
     }
-    // Fedify says the same of a missing signature and of a wrong one.
-    if says("Failed to verify the request signature") {
-        return Some(if signed { "signature refused" } else { "not signed" });
-    }
     // GoToSocial's middleware answers a bare 403 to signers of blocked domains, and to nothing else.
     let gotosocial = case.scene.answer.server.is_some_and(|s| s.eq_ignore_ascii_case("gotosocial"));
     (gotosocial && case.status == Some(403) && body.size == 0 && body.complete && signed).then_some("domain blocked")
+}
+
+/// Fedify says the same of a missing signature and of whatever is wrong with one.
+fn says_nothing_more(case: &Case<'_>) -> bool {
+    let text = b"Failed to verify the request signature";
+    case.answer.is_some_and(|body| body.bytes.starts_with(text))
 }
 
 /// The status that the signature's key answered when it was last fetched, where that was a failure.

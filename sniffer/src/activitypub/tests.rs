@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use sha2::Digest as _;
 
+use super::head::Media;
 use super::*;
 use crate::flow::{Ends, FlowId};
 use crate::frame::{Interface, Timestamp};
-use crate::http::{Body, ExchangeId, Headers, Message, Protocol, Response};
+use crate::http::{Body, Exchange, ExchangeId, Headers, Message, Protocol, Request, Response};
 
 /// 2026-11-23T07:26:40Z.
 const NOW: u64 = 1_795_418_800;
@@ -95,7 +96,17 @@ fn read(reader: &mut Reader, exchange: &Exchange) -> Reading {
         assert!(value.chars().count() <= 201, "bounded");
         assert!(!value.chars().any(char::is_control), "fit for a terminal");
     }
+    if let Some(reason) = &reading.reason {
+        assert!(known_reason(reason), "{reason}");
+    }
     reading
+}
+
+/// The table has the reason, save for the status in it.
+fn known_reason(reason: &str) -> bool {
+    let general = reason.rsplit_once(' ').filter(|(_, last)| last.parse::<u16>().is_ok());
+    let general = general.map_or_else(|| reason.to_owned(), |(words, _)| format!("{words} {{status}}"));
+    REASONS.iter().any(|(english, _)| *english == general)
 }
 
 fn slots(template: &str) -> HashSet<String> {
@@ -162,7 +173,7 @@ fn every_activity_type_has_its_sentence() {
             "alice@mastodon.example posts mastodon.example/users/alice/statuses/112233445566778899 to bob@gts.example",
         ),
         ("update-note", "alice@mastodon.example edits a note"),
-        ("update-poll", "alice@mastodon.example edits a poll"),
+        ("update-poll", "alice@mastodon.example updates a poll"),
         ("update-actor", "alice@mastodon.example updates their profile"),
         ("delete-note", "alice@mastodon.example deletes a note"),
         ("delete-iri", "bob@gts.example deletes a note"),
@@ -378,7 +389,7 @@ fn first_contact_reads_as_in_the_pictures() {
         ),
         (
             get("gts1.test", "/users/alice/following", &g2),
-            collection.clone(),
+            collection,
             "gts2.test reads the follows of alice@gts1.test",
             Kind::Collection,
         ),
@@ -471,6 +482,24 @@ fn an_accept_that_only_names_the_follow_is_understood_after_it() {
     let accept = signed("mastodon.example/users/alice/inbox", file("accept-by-id"), "gts.example");
     let sentence = read(&mut reader, &exchange(&accept, "202\n\n")).sentence.render();
     assert_eq!(sentence, "bob@gts.example accepts the follow by alice@mastodon.example");
+}
+
+#[test]
+fn a_synchronization_is_known_by_the_header_that_named_it() {
+    let mut reader = Reader::new();
+    let key = "Signature: keyId=\"https://mastodon.example/users/alice#main-key\",signature=\"eA==\"";
+    let sync = "Collection-Synchronization: collectionId=\"https://mastodon.example/users/alice/followers\", \
+                url=\"https://mastodon.example/sync/1\", digest=\"b08a\"";
+    let post = delivery("gts.example/users/bob/inbox", file("create-note"))
+        .replace("User-Agent: test/1", &format!("User-Agent: test/1\n{key}\n{sync}"));
+    read(&mut reader, &exchange(&post, "202\n\n"));
+    let get = format!("GET /sync/1 HTTP/1.1\nHost: mastodon.example\nX-Real-Ip: 10.0.0.1\nAccept: {AS_TYPE}\n\n");
+    let reading = read(&mut reader, &exchange(&get, "200\n\n"));
+    assert_eq!(reading.kind, Kind::FollowersSynchronization);
+    assert_eq!(
+        reading.sentence.render(),
+        "10.0.0.1 compares which of its accounts follow alice@mastodon.example"
+    );
 }
 
 #[test]
@@ -667,7 +696,7 @@ fn user_agents_tell_software_and_host() {
     for (text, software, host, known) in table {
         let agent = origin::agent(text);
         assert_eq!(agent.software.as_deref(), Some(*software), "{text}");
-        assert_eq!(agent.host, *host, "{text}");
+        assert_eq!(agent.host.as_deref(), *host, "{text}");
         assert_eq!(agent.known, *known, "{text}");
     }
     for name in ["mastodon", "takahē", "snac", "activity-relay", "wordpress", "iceshrimp.net"] {
@@ -725,6 +754,10 @@ fn the_sending_host_is_known_by_key_then_agent_then_memory() {
     let agent = "User-Agent: gotosocial/0.20.0 (+https://g1.test)";
     let (by_agent, from, ..) = host(&mut reader, agent, "10.0.0.2");
     assert_eq!((by_agent.as_deref(), from), (Some("g1.test"), Some(OriginSource::UserAgent)));
+    // A claim that was refused is not believed.
+    let false_claim = "GET /users/x HTTP/1.1\nHost: h.test\nX-Forwarded-For: 10.0.0.1\nSignature: keyId=\"https://x.test/k\",signature=\"eA==\"\n\n";
+    read(&mut reader, &exchange(false_claim, "401\n\n"));
+    assert_eq!(host(&mut reader, fedify, "10.0.0.1").0.as_deref(), Some("f1.test"));
     // Two hosts behind one address: it tells nothing any more.
     host(&mut reader, "User-Agent: gotosocial/0.20.0 (+https://g2.test)", "10.0.0.2");
     assert_eq!(host(&mut reader, "Accept: */*", "10.0.0.2").0, None);

@@ -70,7 +70,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
                 return Err(Usage("a pcapng is not for terminals: give -o FILE, or pipe it".into()).into());
             }
             match write(&store, &query, format, options, &mut BufWriter::new(io::stdout())) {
-                Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 other => other.map_err(anyhow::Error::from).context("export to standard output")?,
             }
         }

@@ -47,16 +47,21 @@ pub(super) async fn bind(address: &str) -> Result<TcpListener> {
     let given = match address.strip_prefix(':').unwrap_or(address).parse::<u16>() {
         Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
         Err(_) => {
-            let resolved = if address.contains(':') { tokio::net::lookup_host(address).await.ok() } else { None };
+            let resolved =
+                if address.contains(':') { tokio::net::lookup_host(address).await.ok() } else { None };
             resolved.and_then(|mut all| all.next()).ok_or_else(|| {
-                Usage(format!("--serve {address}: not an address; write IP:PORT, as {DEFAULT_ADDRESS}, or a port"))
+                Usage(format!(
+                    "--serve {address}: not an address; write IP:PORT, as {DEFAULT_ADDRESS}, or a port"
+                ))
             })?
         }
     };
     TcpListener::bind(given).await.map_err(|error| {
         let help = match error.kind() {
             std::io::ErrorKind::AddrInUse => "the port is in use; give another with --serve ADDR",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need root; give another with --serve ADDR",
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need root; give another with --serve ADDR"
+            }
             std::io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
             _ => return anyhow::Error::new(error).context(format!("listen at {given}")),
         };
@@ -85,14 +90,19 @@ pub(super) fn start(
     let address = listener.local_addr().context("the viewer's address")?;
     let made_token = face.token.is_none() && !address.ip().to_canonical().is_loopback();
     let token = match &face.token {
-        Some(token) if token.is_empty() => return Err(Usage("--token: an empty token protects nothing".into()).into()),
+        Some(token) if token.is_empty() => {
+            return Err(Usage("--token: an empty token protects nothing".into()).into());
+        }
         Some(token) => Some(token.clone()),
         None if made_token => Some(viewer::new_token().context("make a token")?),
         None => None,
     };
     let shown = if address.ip().is_unspecified() {
         // Reachable by any address of the machine; the reader of this terminal is most likely on it.
-        SocketAddr::new(if address.is_ipv6() { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() }, address.port())
+        SocketAddr::new(
+            if address.is_ipv6() { [0, 0, 0, 0, 0, 0, 0, 1].into() } else { [127, 0, 0, 1].into() },
+            address.port(),
+        )
     } else {
         address
     };
@@ -122,7 +132,11 @@ impl Running {
 
     /// Says where the viewer is, and opens it in the browser when asked to.
     pub(super) fn announce(&self, open: bool) {
-        let token = if self.made_token { " (whoever has this address sees everything: it holds the token)" } else { "" };
+        let token = if self.made_token {
+            " (whoever has this address sees everything: it holds the token)"
+        } else {
+            ""
+        };
         eprintln!("The viewer is at {}{token}. Ctrl-C ends it.", self.url);
         if open && let Err(error) = open_browser(&self.url) {
             eprintln!("It could not be opened in a browser ({error}); open the address by hand.");
@@ -137,7 +151,10 @@ impl Running {
 
 /// The desktop's own opener. On a machine without a desktop there is none, which is said and is no failure.
 fn open_browser(url: &str) -> Result<()> {
-    if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() && cfg!(target_os = "linux") {
+    if std::env::var_os("DISPLAY").is_none()
+        && std::env::var_os("WAYLAND_DISPLAY").is_none()
+        && cfg!(target_os = "linux")
+    {
         anyhow::bail!("no desktop is running here");
     }
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };

@@ -198,25 +198,18 @@ fn content(message: &Message) -> Value {
     value
 }
 
-/// A posted body. HAR 1.2 knows no coding for it; octets that are not text are base64, and `_encoding` says so.
+/// A posted body. Forms are `text`, too: `params` would exclude it, and browsers read only `text`. HAR 1.2 knows no
+/// coding here; octets that are not text are base64, and `_encoding` says so.
 fn post_data(message: &Message) -> Value {
-    let media_type = message.headers.text("content-type").unwrap_or(NO_TYPE);
-    let mut value = json!({"mimeType": media_type});
+    let mut value = json!({"mimeType": message.headers.text("content-type").unwrap_or(NO_TYPE)});
     let Some(object) = value.as_object_mut() else { return value };
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
     match std::str::from_utf8(&message.body.bytes) {
-        // `params` and `text` exclude each other.
-        Ok(text) if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
-            object.insert("params".into(), pairs(text));
-        }
-        Ok(text) => {
-            object.insert("text".into(), text.into());
-        }
+        Ok(text) => object.insert("text".into(), text.into()),
         Err(_) => {
-            object.insert("text".into(), base64(&message.body.bytes).into());
             object.insert("_encoding".into(), "base64".into());
+            object.insert("text".into(), base64(&message.body.bytes).into())
         }
-    }
+    };
     if let Some(comment) = body_comment(&message.body) {
         object.insert("comment".into(), comment.into());
     }

@@ -369,7 +369,7 @@ fn obeys(value: &Value, kind: &str, path: &str) {
         "time" => assert!(value.as_f64().is_some_and(|n| n >= 0.0 || n == -1.0), "{path} {value}"),
         "spent" => assert!(value.as_f64().is_some_and(|n| n >= 0.0), "{path} {value}"),
         "date" => {
-            assert!(value.as_str().is_some_and(|s| s.parse::<jiff::Timestamp>().is_ok()), "{path} {value}")
+            assert!(value.as_str().is_some_and(|s| s.parse::<jiff::Timestamp>().is_ok()), "{path} {value}");
         }
         "url" => {
             let url = value.as_str().unwrap();
@@ -438,7 +438,7 @@ fn an_entry_says_what_was_seen() {
     assert_eq!(request["url"], "http://gts1.fediverse.test/oauth/token?access_token=QUERYSECRET&a=b%20c");
     assert_eq!(request["queryString"][1], serde_json::json!({"name": "a", "value": "b c"}));
     assert_eq!(request["cookies"][1], serde_json::json!({"name": "theme", "value": "dark"}));
-    assert_eq!(request["postData"]["params"][2], serde_json::json!({"name": "password", "value": "hunter2"}));
+    assert_eq!(request["postData"]["text"], "grant_type=password&username=alice&password=hunter2");
     assert_eq!(request["bodySize"], 51);
     let response = &login["response"];
     assert_eq!(

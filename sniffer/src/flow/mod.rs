@@ -411,26 +411,26 @@ impl Tracker {
             if side.isn() == Some(seq) {
                 return Some(place);
             }
+            let peer = entry.side(found.sender.other());
+            // The SYN of the other end that this one would answer, or cross.
+            let answers = |isn: u32| ack.is_none_or(|ack| ack.wrapping_sub(isn.wrapping_add(1)) < 1 << 16);
             let overtaken = side.isn().is_none()
                 && side.known()
+                && peer.isn().is_none_or(answers)
                 && (0..=OVERTAKEN_BYTES).contains(&side.behind(seq.wrapping_add(1)))
                 && now.nanos_since(entry.opened) <= OVERTAKEN_NANOS;
+            let begins = side.isn().is_none() && !side.known() && peer.isn().is_some_and(answers);
             if overtaken {
                 entry.side_mut(found.sender).name_isn(seq);
                 return Some(place);
             }
-            // An answer to the SYN that was seen begins the other side; so does a SYN that crosses it.
-            let peer = entry.side(found.sender.other());
-            let answers = |isn: Option<u32>| {
-                isn.is_some_and(|isn| ack.is_none_or(|ack| ack.wrapping_sub(isn.wrapping_add(1)) < 1 << 16))
-            };
-            if side.isn().is_none() && !side.known() && answers(peer.isn()) {
+            if begins {
                 entry.side_mut(found.sender).begin_syn(seq);
                 return Some(place);
             }
-            let confirmed = entry.pending.is_some_and(|(from, isn)| {
-                from != found.sender && ack == Some(isn.wrapping_add(1))
-            });
+            let confirmed = entry
+                .pending
+                .is_some_and(|(from, isn)| from != found.sender && ack == Some(isn.wrapping_add(1)));
             if confirmed || entry.finished || !entry.told || now.nanos_since(entry.seen()) >= SILENT_NANOS {
                 return self.replace(place, found, out);
             }

@@ -287,7 +287,8 @@ fn ipv6(interface: Interface, bytes: &[u8], wire: u32) -> Result<Packet<'_>, Ski
         return Err(Skip::Malformed);
     }
     let length = match u16::from_be_bytes([l0, l1]) {
-        0 => jumbo_length(next, bytes).unwrap_or(wire.saturating_sub(IPV6_HEADER)),
+        // 32 bits can say four gigabytes of a frame of a hundred bytes; the wire knows better.
+        0 => jumbo_length(next, bytes).unwrap_or(u32::MAX).min(wire.saturating_sub(IPV6_HEADER)),
         length => u32::from(length),
     };
     let cut = payload(bytes, IPV6_HEADER, IPV6_HEADER.saturating_add(length))?;

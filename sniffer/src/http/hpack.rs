@@ -375,7 +375,8 @@ const fn huffman() -> Huffman {
             symbol += 1;
         }
         if place > at {
-            groups[group] = Group { length, first: first as u32, place: at as u32, end: code << (32 - length) };
+            groups[group] =
+                Group { length, first: first as u32, place: at as u32, end: code << (32 - length) };
             group += 1;
         }
         length += 1;

@@ -4,20 +4,30 @@
 
 pub mod body;
 mod coding;
+mod connection;
+mod h1;
 mod h2;
+mod head;
 mod hpack;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod websocket;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Direction, Ends, FlowId};
 use crate::frame::{Interface, Timestamp};
-use crate::stream::GapCause;
+use self::body::Budget;
+use self::connection::{Connection, Scope};
+use crate::stream::{Event, GapCause};
 
 /// An exchange's own name: its start (ns, big endian), then a hash of the flow's ends and its place in the flow.
 /// Sorted by start, stable over runs on the same capture, written as 26 characters of base 32 (RFC 4648's extended hex
@@ -408,6 +418,11 @@ impl Headers {
         self.iter().filter_map(move |(n, v)| if n?.eq_ignore_ascii_case(name.as_bytes()) { v } else { None })
     }
 
+    /// Octets of all names and values.
+    pub fn octets(&self) -> usize {
+        self.text.len()
+    }
+
     /// The first field of that name as text, if it is UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(|v| std::str::from_utf8(v).ok())
@@ -640,25 +655,128 @@ pub struct Counters {
 }
 
 /// The stage: stream events of both directions in, finished exchanges out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    config: Config,
     counters: Counters,
+    budget: Budget,
+    flows: HashMap<FlowId, Box<Connection>, FixedState>,
+    /// Flows in which one direction waits for the other, by when the waiting began; each is listed once.
+    waiting: VecDeque<(Timestamp, FlowId)>,
+    /// The latest time of any event.
+    now: Timestamp,
 }
 
 impl Decoder {
     /// With no flow open.
-    pub fn new(_config: Config) -> Self {
-        Self::default()
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            budget: Budget::new(),
+            flows: HashMap::with_hasher(FixedState::default()),
+            waiting: VecDeque::new(),
+            now: Timestamp::default(),
+        }
     }
 
     /// Takes a stream event; appends the exchanges that it finished to `out`.
-    pub fn push(&mut self, _event: crate::stream::Event<'_>, _out: &mut Vec<Box<Exchange>>) {}
+    pub fn push(&mut self, event: Event<'_>, out: &mut Vec<Box<Exchange>>) {
+        let (flow, time) = match &event {
+            Event::Opened(opened) => (opened.flow, opened.time),
+            Event::Data(data) => (data.flow, data.time),
+            Event::Gap { flow, time, .. } | Event::End { flow, time, .. } | Event::Conflict { flow, time, .. } => {
+                (*flow, *time)
+            }
+        };
+        if time > self.now {
+            self.expire(time, out);
+        }
+        let before = out.len();
+        if let Event::Opened(opened) = &event {
+            self.flows.insert(flow, Box::new(Connection::new(opened)));
+        } else {
+            self.with(flow, out, |connection, scope| connection.push(event, scope));
+        }
+        self.count(out.get(before..).unwrap_or_default());
+    }
+
+    /// When [`Self::expire`] has something to do next, in capture time.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.waiting.front().map(|(since, _)| since.plus_nanos(connection::PATIENCE))
+    }
+
+    /// Time has passed: what has waited too long for the other direction of its flow is told without it.
+    pub fn expire(&mut self, now: Timestamp, out: &mut Vec<Box<Exchange>>) {
+        self.now = self.now.max(now);
+        let before = out.len();
+        while let Some((since, flow)) = self.waiting.front().copied() {
+            if since.plus_nanos(connection::PATIENCE) > now {
+                break;
+            }
+            self.waiting.pop_front();
+            self.with(flow, out, |connection, scope| {
+                connection.listed = false;
+                if connection.waits_since().is_some_and(|since| since.plus_nanos(connection::PATIENCE) <= now) {
+                    connection.release(scope);
+                }
+            });
+        }
+        self.count(out.get(before..).unwrap_or_default());
+    }
 
     /// The capture ended: gives what is unfinished. (Every flow has had its `End`s by then.)
-    pub fn finish(&mut self, _out: &mut Vec<Box<Exchange>>) {}
+    pub fn finish(&mut self, out: &mut Vec<Box<Exchange>>) {
+        let before = out.len();
+        let mut open: Vec<FlowId> = self.flows.keys().copied().collect();
+        open.sort_unstable();
+        let now = self.now;
+        for flow in open {
+            self.with(flow, out, |connection, scope| connection.finish(now, scope));
+        }
+        self.waiting.clear();
+        self.count(out.get(before..).unwrap_or_default());
+    }
 
     /// What was seen so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Lets a flow work, and forgets it when it is over.
+    fn with(
+        &mut self,
+        flow: FlowId,
+        out: &mut Vec<Box<Exchange>>,
+        work: impl FnOnce(&mut Connection, &mut Scope<'_>),
+    ) {
+        let Some(connection) = self.flows.get_mut(&flow) else { return };
+        let mut scope = Scope {
+            config: &self.config,
+            budget: &mut self.budget,
+            hunted: &mut self.counters.hunted_bytes,
+            others: &mut self.counters.other_flows,
+            now: self.now,
+            out,
+        };
+        work(connection, &mut scope);
+        if connection.is_over() {
+            self.flows.remove(&flow);
+        } else if let Some(since) = connection.waits_since()
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.waiting.push_back((since, flow));
+        }
+    }
+
+    fn count(&mut self, told: &[Box<Exchange>]) {
+        let counters = &mut self.counters;
+        for exchange in told {
+            counters.exchanges = counters.exchanges.saturating_add(1);
+            counters.lone_responses = counters.lone_responses.saturating_add(u64::from(exchange.request.is_none()));
+            counters.unanswered = counters.unanswered.saturating_add(u64::from(exchange.response.is_none()));
+        }
+        counters.held = self.budget.held() as u64;
     }
 }

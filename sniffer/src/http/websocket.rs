@@ -69,6 +69,8 @@ struct Side {
     window_lost: bool,
     /// Frames before the first one may belong to a message whose beginning was not seen.
     start_missed: bool,
+    /// While hunting: the segment before, and when it came, if it looks like frames and the next one must agree.
+    likely: Option<(Timestamp, Box<[u8]>)>,
     /// A Close frame was seen: nothing may follow (§5.5.1).
     closed: bool,
 }
@@ -118,7 +120,15 @@ struct Partial {
 impl Side {
     fn new(place: Place) -> Self {
         let start_missed = matches!(place, Place::Hunting);
-        Self { place, message: None, inflater: None, window_lost: start_missed, start_missed, closed: false }
+        Self {
+            place,
+            message: None,
+            inflater: None,
+            window_lost: start_missed,
+            start_missed,
+            likely: None,
+            closed: false,
+        }
     }
 }
 
@@ -163,16 +173,24 @@ impl Talk {
     ) {
         let mut turn = self.turn(direction, time, config, budget);
         if matches!(turn.side.place, Place::Hunting) {
-            if !segment_start || !believable(direction, bytes, turn.deflate != Deflate::No) {
-                *turn.hunted = turn.hunted.saturating_add(bytes.len() as u64);
-                return;
+            let belief = match segment_start {
+                true => belief(direction, bytes, turn.deflate != Deflate::No),
+                false => Belief::None,
+            };
+            match (belief, turn.side.likely.is_some()) {
+                (Belief::None, _) => {
+                    turn.drop_likely();
+                    turn.skip(bytes);
+                    return;
+                }
+                (Belief::Weak, false) => return turn.hold_likely(bytes),
+                (Belief::Weak | Belief::Strong, _) => {
+                    turn.take_likely();
+                    turn.side.place = BETWEEN;
+                }
             }
-            turn.side.place = BETWEEN;
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            rest = turn.step(rest);
-        }
+        turn.steps(bytes);
     }
 
     /// `length` octets of a direction will never come.
@@ -185,6 +203,7 @@ impl Talk {
         budget: &mut Budget,
     ) {
         let mut turn = self.turn(direction, time, config, budget);
+        turn.drop_likely();
         match &mut turn.side.place {
             Place::Payload(payload) => {
                 let inside = length.min(payload.left);
@@ -217,6 +236,7 @@ impl Talk {
     ) -> (WebSocket, Vec<Anomaly>) {
         for direction in [Direction::ToServer, Direction::ToClient] {
             let mut turn = self.turn(direction, time, config, budget);
+            turn.drop_likely();
             turn.give_up_message();
             turn.drop_inflater();
         }
@@ -267,6 +287,41 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    fn steps(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = self.step(rest);
+        }
+    }
+
+    /// Keeps a segment that may be frames until the next one says.
+    fn hold_likely(&mut self, bytes: &[u8]) {
+        if bytes.len() <= LIKELY_LIMIT && self.charge(bytes.len()) {
+            self.side.likely = Some((self.time, bytes.into()));
+        } else {
+            self.skip(bytes);
+        }
+    }
+
+    /// The segment that was kept is no frames.
+    fn drop_likely(&mut self) {
+        if let Some((_, bytes)) = self.side.likely.take() {
+            self.uncharge(bytes.len());
+            self.skip(&bytes);
+        }
+    }
+
+    /// The segment that was kept is frames.
+    fn take_likely(&mut self) {
+        if let Some((time, bytes)) = self.side.likely.take() {
+            self.uncharge(bytes.len());
+            let now = std::mem::replace(&mut self.time, time);
+            self.side.place = BETWEEN;
+            self.steps(&bytes);
+            self.time = now;
+        }
+    }
+
     /// Takes what belongs to the current place off the front; gives the rest. Always takes at least one octet.
     fn step<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         match &mut self.side.place {
@@ -466,8 +521,7 @@ impl Turn<'_> {
             self.side.inflater = Some(Box::new(Decompress::new(false)));
         }
         let Some(mut inflater) = self.side.inflater.take() else { return };
-        let limit =
-            self.config.decoded_limit.max(partial.coded.saturating_mul(self.config.decoded_ratio));
+        let limit = self.config.decoded_limit.max(partial.coded.saturating_mul(self.config.decoded_ratio));
         let mut out = [0_u8; 8192];
         let mut rest = octets;
         let mut fault = None;
@@ -651,19 +705,41 @@ impl Turn<'_> {
 /// Whether a segment of a flow picked up mid-stream begins with WebSocket frames. Random octets pass about once in a
 /// million times.
 pub(super) fn looks_like_frames(direction: Direction, bytes: &[u8]) -> bool {
-    believable(direction, bytes, true)
+    belief(direction, bytes, true) == Belief::Strong
 }
 
-/// Whether a segment begins with a frame: every header in it obeys RFC 6455 §5.2, masks are as §5.1 demands, texts are
+/// How much speaks for it that a segment begins with frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Belief {
+    /// It does not.
+    None,
+    /// One frame that fits, as it does by chance once in ten thousand times: the next segment must agree.
+    Weak,
+    /// Several frames that fit, or text, or a Close with a code.
+    Strong,
+}
+
+/// A longer segment is not kept while it is only likely.
+const LIKELY_LIMIT: usize = 16 << 10;
+/// So many octets that are UTF-8 are no chance.
+const ENOUGH_TEXT: usize = 8;
+
+/// Whether a segment begins with frames: every header in it obeys RFC 6455 §5.2, masks are as §5.1 demands, texts are
 /// UTF-8, and the frames end where the segment ends, or the last one reaches beyond it.
-fn believable(direction: Direction, bytes: &[u8], compression: bool) -> bool {
+fn belief(direction: Direction, bytes: &[u8], compression: bool) -> Belief {
     let mut rest = bytes;
     let mut frames = 0_u32;
+    let mut proof = false;
+    let so_far = |frames: u32, proof: bool| match frames {
+        0 => Belief::None,
+        1 if !proof => Belief::Weak,
+        _ => Belief::Strong,
+    };
     loop {
         let mut cursor = Cursor::new(rest);
-        let Ok(parsed) = FrameHeader::parse(&mut cursor) else { return false };
+        let Ok(parsed) = FrameHeader::parse(&mut cursor) else { return Belief::None };
         // A header that is cut says too little.
-        let Some((head, length)) = parsed else { return frames > 0 };
+        let Some((head, length)) = parsed else { return so_far(frames, proof) };
         let at = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
         let control = matches!(head.opcode, OpCode::Control(_));
         let continued = head.opcode == OpCode::Data(Data::Continue);
@@ -674,25 +750,35 @@ fn believable(direction: Direction, bytes: &[u8], compression: bool) -> bool {
             && at == head.len(length)
             && length <= BELIEVABLE_LENGTH;
         if !sound {
-            return false;
+            return Belief::None;
         }
         let payload = rest.get(at..).unwrap_or_default();
         let inside = usize::try_from(length).unwrap_or(usize::MAX);
         let seen = payload.get(..inside).unwrap_or(payload);
         let text = head.opcode == OpCode::Data(Data::Text) && !head.rsv1;
         if text && !begins_as_text(seen, head.mask, head.is_final && payload.len() >= inside) {
-            return false;
+            return Belief::None;
         }
+        proof |= text && seen.len() >= ENOUGH_TEXT;
+        proof |= head.opcode == OpCode::Control(Control::Close) && closes(seen, head.mask);
         frames = frames.saturating_add(1);
         if payload.len() < inside {
             // Beyond this segment nothing can be checked, so a lone frame must at least be a usual one.
-            return frames > 1 || (head.is_final && !control && !continued && length > CONTROL_LIMIT);
+            let usual = head.is_final && !control && !continued && length > CONTROL_LIMIT;
+            return if frames > 1 || usual { so_far(frames, proof) } else { Belief::None };
         }
         rest = payload.get(inside..).unwrap_or_default();
         if rest.is_empty() {
-            return true;
+            return so_far(frames, proof);
         }
     }
+}
+
+/// Whether masked octets are a status code that may be sent, and perhaps a reason (§5.5.1, §7.4).
+fn closes(masked: &[u8], mask: Option<[u8; 4]>) -> bool {
+    let [a, b, ..] = mask.unwrap_or_default();
+    let Some(([high, low], _)) = masked.split_first_chunk() else { return false };
+    matches!(u16::from_be_bytes([high ^ a, low ^ b]), 1000..=1014 | 3000..=4999)
 }
 
 /// Whether masked octets are UTF-8; `whole` when nothing follows them.

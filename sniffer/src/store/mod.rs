@@ -24,6 +24,8 @@
 //! any number of readers see the last committed batch while the next is written.
 
 mod chunk;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod read;
 mod record;

@@ -345,10 +345,15 @@ impl Reassembler {
     fn keep_budget(&mut self, out: &mut Vec<Event<'_>>) {
         while self.shared.counters.held > self.shared.config.budget as u64 && !self.timers.is_empty() {
             let Some(place) = self.take_timer() else { continue };
-            if let Some(Some(pair)) = self.pairs.get_mut(place as usize)
-                && let Some(direction) = pair.longest_waiting()
-            {
-                pair.give_up(direction, &mut self.shared, out);
+            if let Some(Some(pair)) = self.pairs.get_mut(place as usize) {
+                match pair.longest_waiting() {
+                    Some(direction) => {
+                        pair.give_up(direction, &mut self.shared, out);
+                    }
+                    // It holds nothing: the timer was that of a reset, which waits for late bytes. Set again, it would
+                    // be the first one for ever.
+                    None => pair.reset_now(&mut self.shared, out),
+                }
             }
             self.set_timers(place);
         }

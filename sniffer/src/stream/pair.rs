@@ -395,6 +395,13 @@ impl Pair {
         true
     }
 
+    /// Waits no longer for bytes that a reset overtook.
+    pub(super) fn reset_now(&mut self, shared: &mut Shared, out: &mut Vec<Event<'_>>) {
+        if self.reset.is_some() {
+            self.end(EndKind::Reset, shared, out);
+        }
+    }
+
     /// The direction that waits longest, of those that hold anything.
     pub(super) fn longest_waiting(&self) -> Option<Direction> {
         let since = |side: &Side| side.held.as_ref().map(|held| held.since);

@@ -22,10 +22,11 @@ use crate::http::ExchangeId;
 use crate::store::{Bar, Cursor, Host, Query, Stats, Store, Stored};
 use crate::view::{ExchangeView, Row};
 
-/// Exchanges that no index could rule out are looked at up to this number before a page says where it stopped.
-const PAGE_SCAN: usize = 20_000;
-/// The same for counting.
-const COUNT_SCAN: usize = 200_000;
+/// Exchanges that no index could rule out are looked at up to such a number before an answer says where it stopped,
+/// so that it takes about half a second at most: rows, whole exchanges, and whole exchanges with their bodies.
+const SCAN_ROWS: usize = 200_000;
+const SCAN_EXCHANGES: usize = 80_000;
+const SCAN_BODIES: usize = 20_000;
 /// How long a request waits for its turn at the store.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How old the store's figures in an event may be.
@@ -150,7 +151,12 @@ impl Selection {
         })
     }
 
-    fn query(&self, cursor: Cursor, limit: usize, scan_limit: usize) -> Query<'_> {
+    fn query(&self, cursor: Cursor, limit: usize) -> Query<'_> {
+        let scan_limit = match &self.filter {
+            Some(filter) if filter.needs_bodies() => SCAN_BODIES,
+            Some(filter) if !filter.row_only() => SCAN_EXCHANGES,
+            _ => SCAN_ROWS,
+        };
         Query {
             filter: self.filter.as_ref(),
             federation: self.federation,
@@ -257,8 +263,7 @@ async fn exchanges(viewer: &Viewer, asked: &Asked) -> Result<Response, Refusal> 
     };
     let selection = Selection::of(asked)?;
     let limit = number(asked, "limit", 200, 1_000)?;
-    let page =
-        with_store(viewer, move |store| Ok(store.page(&selection.query(cursor, limit, PAGE_SCAN))?)).await?;
+    let page = with_store(viewer, move |store| Ok(store.page(&selection.query(cursor, limit))?)).await?;
     Ok(Json(Page {
         rows: masked(page.rows),
         more_before: page.more_before,
@@ -273,19 +278,25 @@ async fn count(viewer: &Viewer, asked: &Asked) -> Result<Response, Refusal> {
     let answer = with_store(viewer, move |store| {
         let stats = store.stats()?;
         let everything = selection.filter.is_none() && selection.from.is_none() && selection.to.is_none();
-        let (matched, hidden, exact) = if everything {
+        let (matched, exact, hidden) = if everything {
             let hidden = stats.exchanges.saturating_sub(stats.federation);
-            if selection.federation { (stats.federation, hidden, true) } else { (stats.exchanges, 0, true) }
-        } else {
-            let (matched, exact) = store.count(&selection.query(Cursor::Oldest, usize::MAX, COUNT_SCAN))?;
             if selection.federation {
-                let all =
-                    Query { federation: false, ..selection.query(Cursor::Oldest, usize::MAX, COUNT_SCAN) };
-                let (all, _) = store.count(&all)?;
-                (matched, all.saturating_sub(matched), exact)
+                (stats.federation, true, Some(hidden))
             } else {
-                (matched, 0, exact)
+                (stats.exchanges, true, Some(0))
             }
+        } else {
+            let query = selection.query(Cursor::Oldest, usize::MAX);
+            let (matched, exact) = store.count(&query)?;
+            let hidden = if !selection.federation {
+                Some(0)
+            } else if exact {
+                let (all, exact) = store.count(&Query { federation: false, ..query })?;
+                exact.then(|| all.saturating_sub(matched))
+            } else {
+                None
+            };
+            (matched, exact, hidden)
         };
         Ok(json!({"matched": matched, "exact": exact, "total": stats.exchanges, "hidden": hidden}))
     })
@@ -367,7 +378,7 @@ async fn around(viewer: &Viewer, id: ExchangeId, asked: &Asked) -> Result<Respon
             to: None,
             cursor: Cursor::Around(id),
             limit,
-            scan_limit: PAGE_SCAN,
+            scan_limit: SCAN_ROWS,
         };
         Ok(store.page(&query)?.rows)
     })

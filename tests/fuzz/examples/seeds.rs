@@ -1,5 +1,5 @@
 //! Writes the first inputs of each fuzz target into `corpus/`, made from the captures in `tests/traces` and from a few
-//! lines of text: `cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds`. What fuzzing adds to them, and
+//! lines of text: `RUSTFLAGS='--cfg fuzzing' cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds`. What fuzzing adds to them, and
 //! minimising takes away, is committed as well, so this is only needed when a target's input changes its form.
 
 use std::collections::HashMap;
@@ -34,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     h2(&corpus)?;
     websocket(&corpus)?;
-    filters(&corpus)
+    filters(&corpus)?;
+    Ok(())
 }
 
 fn put(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -252,6 +253,11 @@ fn readings(corpus: &Path, name: &str, trace: &Path) -> Result<(), Box<dyn std::
             text.push(0x1e);
             write!(text, "{}", response.status.unwrap_or_default())?;
             message(&mut text, &response.message);
+        }
+        for (what, bytes) in
+            ["exchange", "row"].iter().zip(sniffer::store::fuzzing::encode(exchange, reading))
+        {
+            put(corpus, "record", &format!("{name}-{kind}-{what}"), &bytes)?;
         }
         put(corpus, "reading", &format!("{name}-{kind}"), &text)?;
     }

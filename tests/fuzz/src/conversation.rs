@@ -129,6 +129,11 @@ pub const ENDS: [EndKind; 4] = [EndKind::Fin, EndKind::Reset, EndKind::Abandoned
 
 /// Has the conversation decoded, and checks what came out.
 pub fn run(config: Config, mid_stream: bool, steps: &[Step]) -> Vec<Box<Exchange>> {
+    run_and_count(config, mid_stream, steps).0
+}
+
+/// The same; also tells whether every octet was understood as HTTP.
+pub fn run_and_count(config: Config, mid_stream: bool, steps: &[Step]) -> (Vec<Box<Exchange>>, bool) {
     let mut decoder = Decoder::new(config);
     let mut out = Vec::new();
     let flow = FlowId(7);
@@ -207,5 +212,7 @@ pub fn run(config: Config, mid_stream: bool, steps: &[Step]) -> Vec<Box<Exchange
         check::exchange(exchange, &config);
         check::json(exchange, &unknown);
     }
-    out
+    let counters = decoder.counters();
+    let understood = counters.hunted_bytes == 0 && counters.other_flows.is_empty();
+    (out, understood)
 }

@@ -58,8 +58,9 @@ pub fn run(mut data: &[u8]) {
     flows.take(&out, None);
     let counters = tracker.counters();
     assert_eq!(counters.frames, frames, "every frame is counted");
-    assert_eq!(counters.flows, flows.opened, "every flow is counted");
-    assert_eq!(counters.segments, flows.segments, "every segment is counted");
+    // A flow that never carried a byte is counted and not told.
+    assert!(flows.opened <= counters.flows, "a flow that was not counted");
+    assert!(flows.segments <= counters.segments, "a segment that was not counted");
 }
 
 #[derive(Default)]
@@ -85,7 +86,9 @@ impl Flows {
                     assert_eq!(self.open.get(&segment.flow), Some(&true), "a segment of no open flow");
                     // Put together from fragments it may be longer than the last one.
                     if let (Some(frame), std::borrow::Cow::Borrowed(payload)) = (frame, &segment.payload) {
-                        assert!(payload.len() + segment.missing as usize <= frame.wire_length as usize);
+                        // A header of 16 bits may say more than was on the wire (NFLOG does not know the wire).
+                        let most = (frame.wire_length as usize).max(40 + usize::from(u16::MAX));
+                        assert!(payload.len() + segment.missing as usize <= most, "longer than the frame");
                     }
                 }
                 Event::Closed { flow, .. } => {

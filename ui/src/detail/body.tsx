@@ -5,8 +5,9 @@ import { useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect, useMemo } from 'preact/hooks';
 import { api, type BodyFacts, type BodyText } from '../api';
-import { grouped, size } from '../format';
-import { addChip, t } from '../state';
+import { duration, grouped, size } from '../format';
+import { addChip, hrefOf, mentions, openDetail, openPage, openRow, place, t } from '../state';
+import { seen } from '../mentions';
 import { Icon } from '../shapes';
 import { hexLines, type HexLine } from './hex';
 import { foldedAtFirst, lines, parseJson, path, textOf, type JsonNode } from './json';
@@ -82,15 +83,19 @@ function Tree({ nodes }: { nodes: readonly JsonNode[] }): JSX.Element {
   const w = t.value;
   const folded = useSignal<ReadonlySet<number>>(new Set());
   const most = useSignal(TREE_LINES);
+  /** Long values that are shown whole; else a value has one line. */
+  const whole = useSignal<ReadonlySet<number>>(new Set());
+  const flip = (set: ReadonlySet<number>, i: number) => {
+    const next = new Set(set);
+    if (!next.delete(i)) next.add(i);
+    return next;
+  };
   useEffect(() => {
     folded.value = foldedAtFirst(nodes);
     most.value = TREE_LINES;
+    whole.value = new Set();
   }, [nodes]);
-  const toggle = (i: number) => {
-    const next = new Set(folded.value);
-    if (!next.delete(i)) next.add(i);
-    folded.value = next;
-  };
+  const toggle = (i: number) => (folded.value = flip(folded.value, i));
   const all = lines(nodes, folded.value);
   const shown = all.slice(0, most.value);
   const act = {
@@ -126,6 +131,7 @@ function Tree({ nodes }: { nodes: readonly JsonNode[] }): JSX.Element {
           if (event.key === 'ArrowDown') step('nextElementSibling');
           else if (event.key === 'ArrowUp') step('previousElementSibling');
           else if ((event.key === 'ArrowLeft' && container && !folded.value.has(i)) || (event.key === 'ArrowRight' && container && folded.value.has(i)) || ((event.key === 'Enter' || event.key === ' ') && container && event.target === line)) toggle(i);
+          else if ((event.key === 'Enter' || event.key === ' ') && node.kind === 'string' && event.target === line) whole.value = flip(whole.value, i);
           else if (event.key === 'ArrowLeft' && node.parent >= 0) line.parentElement?.querySelector<HTMLElement>(`[data-node="${node.parent}"]`)?.focus();
           else return;
           event.preventDefault();
@@ -151,16 +157,20 @@ function Tree({ nodes }: { nodes: readonly JsonNode[] }): JSX.Element {
               tabIndex={at === 0 ? 0 : -1}
               data-node={line.node}
               aria-level={node.depth + 1}
+              class={whole.value.has(line.node) ? 'whole' : ''}
               {...(container && node.size > 0 ? { 'aria-expanded': !shut } : {})}
               style={{ paddingLeft: `${18 + node.depth * 14}px` }}
             >
               {container && node.size > 0 && (
                 <button type="button" tabIndex={-1} class={`fold ${shut ? 'shut' : ''}`} aria-label={shut ? w.unfold : w.fold} style={{ left: `${4 + node.depth * 14}px` }} onClick={() => toggle(line.node)} />
               )}
-              {typeof node.key === 'string' && <span class="jk">{node.key}</span>}
-              {typeof node.key === 'string' && ': '}
-              {!container && <Scalar node={node} />}
-              {container && (node.size === 0 ? `${open}${close}` : shut ? <button type="button" tabIndex={-1} class="folded" onClick={() => toggle(line.node)}>{`${open} ${node.size} ${close}`}</button> : open)}
+              {typeof node.key === 'string' && (
+                <span class="jkey">
+                  <span class="jk">{node.key}</span>:{' '}
+                </span>
+              )}
+              {!container && <Scalar node={node} open={() => getSelection()?.isCollapsed !== false && (whole.value = flip(whole.value, line.node))} />}
+              {container && (node.size === 0 ? <span>{`${open}${close}`}</span> : shut ? <button type="button" tabIndex={-1} class="folded" onClick={() => toggle(line.node)}>{`${open} ${node.size} ${close}`}</button> : <span>{open}</span>)}
             </div>
           );
         })}
@@ -176,14 +186,47 @@ function Tree({ nodes }: { nodes: readonly JsonNode[] }): JSX.Element {
 
 const PUBLIC = /^(https:\/\/www\.w3\.org\/ns\/activitystreams#Public|as:Public|Public)$/;
 
-function Scalar({ node }: { node: JsonNode }): JSX.Element {
+function Scalar({ node, open }: { node: JsonNode; open: () => void }): JSX.Element {
   if (node.kind === 'number') return <span class="jn">{node.value}</span>;
   if (node.kind === 'literal') return <span class="jl">{node.value}</span>;
   const text = JSON.stringify(node.value);
-  if (!/^https?:\/\/[^\s"]+$/.test(node.value) || PUBLIC.test(node.value) || node.key === null) return <span class="js">{text}</span>;
+  if (!/^https?:\/\/[^\s"]+$/.test(node.value) || PUBLIC.test(node.value) || node.key === null)
+    return (
+      <span class="js" onClick={open}>
+        {text}
+      </span>
+    );
+  const here = openRow.value;
+  const found = here && seen(mentions.value, node.value, here);
+  if (found) {
+    const { row, us } = found;
+    return (
+      <>
+        <span class="js" onClick={open}>
+          {text}
+        </span>
+        <a
+          class="idlink"
+          tabIndex={-1}
+          href={hrefOf(place.value.page === 'exchange' ? { id: row.id, panel: null } : { sel: row.id })}
+          title={row.sentence}
+          onClick={(event) => {
+            if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+            event.preventDefault();
+            if (place.peek().page === 'exchange') openPage(row.id);
+            else openDetail(row.id);
+          }}
+        >
+          ↗ {us < 0 ? t.value.before(duration(-us)) : t.value.later(duration(us))}
+        </a>
+      </>
+    );
+  }
   return (
     <>
-      <span class="js">{text}</span>
+      <span class="js" onClick={open}>
+        {text}
+      </span>
       <button type="button" class="idlink" tabIndex={-1} title={t.value.follow} aria-label={t.value.follow} onClick={() => addChip({ field: 'id', op: 'is', values: [node.value], not: false })}>
         ↗
       </button>

@@ -1,16 +1,18 @@
 // One exchange: the reading on top, then what was sent and answered. The same panels stand beside the list, on the
 // page of the exchange, and on a phone behind tabs. What is in trouble rises under the reading.
 
-import { useSignal } from '@preact/signals';
+import { signal, useSignal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useMemo } from 'preact/hooks';
 import type { BodyText, Detail, Exchange, Header, Message, Row, SignatureVerdict } from '../api';
 import { clockText, duration, grouped, keepEnd, microsBetween, size } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
-import { around, book, closeDetail, copy, detail, detailError, go, hrefOf, lang, leavePage, local, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t } from '../state';
+import { release } from '../hosts';
+import { around, book, closeDetail, copy, detail, detailError, feed, fullWidth, go, hrefOf, lang, leavePage, local, middling, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t, wide } from '../state';
 import { PANELS, type Panel } from '../url';
 import { isDelivery, statusClass } from '../list/window';
+import { outcome } from '../mentions';
 import { kindWord, reasonWord, Sentence, Time } from '../list/row';
 import { Body } from './body';
 import { curl } from './curl';
@@ -72,7 +74,7 @@ const Who = ({ of }: { of: string }) => <Sentence parts={value(of, book.value)} 
 
 /** The account of an actor's address, for as far as its path says so: `https://gts1…/users/alice` → alice@gts1…. */
 function account(url: string): string {
-  const m = /^https?:\/\/([^/]+)\/(?:users|u|@|ap\/users|actors?|author)\/?@?([^/?#]+)\/?$/.exec(url) ?? /^https?:\/\/([^/]+)\/@([^/?#]+)$/.exec(url);
+  const m = /^https?:\/\/([^/]+)\/(?:users?|u|@|ap\/users|actors?|author)\/?@?([^/?#]+)\/?$/.exec(url) ?? /^https?:\/\/([^/]+)\/@([^/?#]+)$/.exec(url);
   return m ? `${m[2]}@${m[1]}` : url.replace(/^https?:\/\//, '');
 }
 
@@ -107,8 +109,8 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
   const delivery = isDelivery(row);
   const activity = exchange?.reading.activity;
   const actor = delivery ? (slots.get('actor') ?? (activity?.actor ? account(activity.actor) : row.from)) : row.from;
-  const object = slots.get('object') ?? slots.get('target') ?? '';
-  const other = delivery && object.includes('@') && object !== actor ? object : row.to;
+  const named = ['object', 'follower', 'recipient', 'author', 'target'].map((slot) => slots.get(slot) ?? '');
+  const other = (delivery && named.find((name) => name !== actor && name.endsWith(`@${row.to}`))) || row.to;
   const from = book.value.get(row.from);
   const to = book.value.get(row.to);
   const visible = row.visibility === 'direct' && other.includes('@') ? w.toOnly(other.split('@')[0] ?? other) : row.visibility ? w.visibility[row.visibility] : null;
@@ -120,7 +122,7 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
           <span class="who">
             <Who of={actor} />
           </span>
-          <small>{[row.from_software, delivery ? w.sender : null].filter(Boolean).join(w.comma) || row.from}</small>
+          <small title={row.from_software ?? undefined}>{[row.from_software && release(row.from_software), delivery ? w.sender : null].filter(Boolean).join(w.comma) || row.from}</small>
         </span>
       </div>
       <div class="between">
@@ -134,7 +136,7 @@ function Cards({ row, exchange }: { row: Row; exchange: Exchange | null }): JSX.
           <span class="who">
             <Who of={other} />
           </span>
-          <small>{to.software ?? row.to}</small>
+          <small title={to.software ?? undefined}>{to.software ? release(to.software) : row.to}</small>
         </span>
       </div>
     </div>
@@ -148,7 +150,8 @@ function trouble(d: Detail, words: typeof t.value): { tone: 'err' | 'warn'; head
   const c = statusClass(row);
   const accepted = row.status !== null && row.status < 400;
   const rest: string[] = [];
-  if (exchange.reading.signature.explanation) rest.push(exchange.reading.signature.explanation);
+  const { verdict, explanation } = exchange.reading.signature;
+  if (explanation && (verdict === 'invalid' || verdict === 'key-not-seen')) rest.push(explanation);
   const said = c === 'refused' || c === 'failed' ? answerText(d.response_text) : null;
   if (said) rest.push(words.itSaid(said));
   if (isDelivery(row) && row.digest === 'mismatch') return { tone: 'err', head: words.troubleDigest(host, accepted), rest: [words.troubleDigestWhy, ...rest] };
@@ -201,11 +204,11 @@ function SignatureWords({ row, exchange }: { row: Row; exchange: Exchange | null
   const w = t.value;
   const seal = sealOf(row.signature, row.digest);
   const key = exchange?.reading.signature.key_id;
-  const owner = key ? account(key.replace(/#.*$/, '').replace(/\/(main-key|key)\/?$/, '')) : null;
+  const owner = key ? account(key.replace(/#.*$/, '').replace(/\/(main-?key|public-?key|key)\/?$/i, '')) : null;
   const bad = seal === 'invalid' || seal === 'mismatch';
   return (
     <>
-      <Signature signature={row.signature} digest={row.digest} label={false} /> <span class={bad ? 'errink strong' : ''}>{seal === 'mismatch' ? w.mismatch : w.verdicts[seal]}</span>
+      <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} label={false} /> <span class={bad ? 'errink strong' : ''}>{seal === 'mismatch' ? w.mismatch : w.verdicts[seal]}</span>
       {row.scheme && <span class="dim"> {row.scheme === 'rfc9421' ? 'RFC 9421' : 'draft-cavage'}</span>}
       {owner && (
         <>
@@ -239,6 +242,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
   const exchange = d?.exchange ?? null;
   const parts = sentence(row, lang.value, book.value);
   const bad = d && trouble(d, w);
+  const ended = outcome(around.value ?? [], row) ?? outcome(feed.rows.value, row);
   const activity = exchange?.reading.activity ?? null;
   const origin = exchange?.origin ?? null;
   const sources = [...new Set([origin?.address_from, origin?.host_from, origin?.software_from].filter((s): s is string => !!s))];
@@ -259,6 +263,22 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
       <Cards row={row} exchange={exchange} />
       {row.excerpt && <blockquote class="excerptbox">{row.excerpt}</blockquote>}
       <dl class="lines">
+        {ended && (
+          <Line name={w.outcome}>
+            {(ended.accepted ? w.accepted : w.rejected)(ended.who.split('@')[0] ?? '')}{' '}
+            <a
+              href={hrefOf(place.value.page === 'exchange' ? { id: ended.row.id, panel: null } : { sel: ended.row.id })}
+              onClick={(event) => {
+                if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+                event.preventDefault();
+                if (place.peek().page === 'exchange') openPage(ended.row.id);
+                else openDetail(ended.row.id);
+              }}
+            >
+              ↗ {w.later(duration(ended.us))}
+            </a>
+          </Line>
+        )}
         <Line name={isDelivery(row) ? w.delivered : w.fetched}>
           <code title={`${row.to}${target}`}>
             {row.method ?? '?'} {book.value.short(row.to)}
@@ -281,7 +301,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
         </Line>
         {origin && (
           <Line name={w.sentBy}>
-            {[origin.name, origin.host ?? origin.address, origin.software].filter(Boolean).join(w.comma)}
+            <span title={origin.software ?? undefined}>{[origin.name, origin.host ?? origin.address, origin.software && release(origin.software)].filter(Boolean).join(w.comma)}</span>
             {sources.length > 0 && <span class="dim"> {w.by(sources.map((s) => w.sources[s] ?? s).join(w.comma))}</span>}
           </Line>
         )}
@@ -317,7 +337,7 @@ function Timing({ exchange }: { exchange: Exchange }): JSX.Element | null {
       <p class="legend">
         {request_us !== null && (
           <span>
-            <i class="sent" /> {w.tRequest(duration(request_us))}
+            <i class="sent" /> {request_us === 0 ? w.tRequestOne : w.tRequest(duration(request_us))}
           </span>
         )}
         {wait_us !== null && (
@@ -361,7 +381,7 @@ function Around({ row }: { row: Row }): JSX.Element | null {
                 <Badge host={book.value.get(other.from)} label />
                 <KindIcon kind={other.kind} />
                 <span class={`sentence ${isDelivery(other) ? 'delivery' : ''}`}>
-                  <Sentence parts={sentence(other, lang.value, book.value)} />
+                  <Sentence parts={sentence(other, lang.value, book.value, true)} />
                 </span>
                 <Status row={other} />
               </a>
@@ -497,7 +517,7 @@ function WebSocketPanel({ exchange }: { exchange: Exchange }): JSX.Element | nul
 
 // --- signature, bytes ---------------------------------------------------------------------------------------------
 
-const VERDICT_TONE: Record<SignatureVerdict, string> = { valid: '', invalid: 'errink strong', 'key-not-seen': 'warnink', 'not-checkable': 'warnink', unsigned: '' };
+const VERDICT_TONE: Record<SignatureVerdict, string> = { valid: '', invalid: 'errink strong', 'key-not-seen': 'warnink', 'not-checkable': '', unsigned: '' };
 
 function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JSX.Element {
   const w = t.value;
@@ -535,7 +555,7 @@ function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JS
           )}
           <dl class="lines">
             <Line name={w.verdict}>
-              <Signature signature={row.signature} digest={row.digest} label={false} /> <span class={VERDICT_TONE[s.verdict]}>{w.verdicts[s.verdict]}</span>
+              <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} label={false} /> <span class={VERDICT_TONE[s.verdict]}>{w.verdicts[s.verdict]}</span>
             </Line>
             {s.explanation && <Line name={w.why2}>{s.explanation}</Line>}
             {s.key_id && (
@@ -608,7 +628,7 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
 
 // --- put together -------------------------------------------------------------------------------------------------
 
-const TROUBLE_FIRST = (row: Row) => isDelivery(row) && (row.signature === 'invalid' || row.digest === 'mismatch' || row.signature === 'not-checkable' || (row.signature === 'key-not-seen' && (row.status ?? 0) >= 400));
+const TROUBLE_FIRST = (row: Row) => isDelivery(row) && (row.signature === 'invalid' || row.digest === 'mismatch' || (row.signature === 'not-checkable' && row.gaps > 0) || (row.signature === 'key-not-seen' && (row.status ?? 0) >= 400));
 
 export function showPanel(panel: Panel): void {
   if (place.peek().page === 'exchange') go({ panel }, 'replace');
@@ -624,7 +644,45 @@ export function showPanel(panel: Panel): void {
   requestAnimationFrame(show);
 }
 
-import { signal } from '@preact/signals';
+/** Width of the detail, percent of the page, where the reader chose one; from 420 px to 60 %. Kept per browser. */
+const width = signal<number | null>(Number(localStorage.getItem('fedisniff.detail')) || null);
+const DEFAULT_WIDTH = 42;
+
+function Resize(): JSX.Element {
+  const set = (percent: number) => {
+    width.value = Math.min(60, Math.max((100 * 420) / innerWidth, percent));
+    localStorage.setItem('fedisniff.detail', width.value.toFixed(2));
+  };
+  const reset = () => {
+    width.value = null;
+    localStorage.removeItem('fedisniff.detail');
+  };
+  const now = width.value ?? DEFAULT_WIDTH;
+  return (
+    <div
+      class="resize"
+      role="separator"
+      aria-orientation="vertical"
+      aria-label={t.value.resize}
+      aria-valuemin={20}
+      aria-valuemax={60}
+      aria-valuenow={Math.round(now)}
+      tabIndex={0}
+      onPointerDown={(event) => {
+        event.preventDefault();
+        event.currentTarget.setPointerCapture(event.pointerId);
+      }}
+      onPointerMove={(event) => event.currentTarget.hasPointerCapture(event.pointerId) && set((100 * (innerWidth - event.clientX)) / innerWidth)}
+      onDblClick={reset}
+      onKeyDown={(event) => {
+        if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
+        event.preventDefault();
+        set(now + (event.key === 'ArrowLeft' ? 1 : -1));
+      }}
+    />
+  );
+}
+
 const tab = signal<Panel>('request');
 const TABS: Panel[] = ['request', 'response', 'signature', 'around', 'bytes'];
 
@@ -674,7 +732,8 @@ export function DetailPane(): JSX.Element | null {
   const d = detail.value?.row.id === id ? detail.value : null;
   if (!id) return null;
   return (
-    <aside class="detail" aria-label={row ? plain(sentence(row, lang.value, book.value)) : w.panels.reading}>
+    <aside class="detail" aria-label={row ? plain(sentence(row, lang.value, book.value)) : w.panels.reading} style={middling.value ? {} : { width: width.value === null ? (wide.value ? `min(42vw, max(420px, 100vw - ${fullWidth.value + 2}px))` : '42vw') : `${width.value}vw` }}>
+      {!middling.value && <Resize />}
       <div class="detailhead">
         {narrow.value ? (
           <Tool icon="left" label={w.backToList} act={closeDetail} />

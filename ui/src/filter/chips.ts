@@ -252,17 +252,13 @@ export function typed(text: string, names: Record<Field, string>): Typed {
   return { not, field: null, op: null, rest: body };
 }
 
-/** The chip of what was typed; free text is a word, and what looks like an expression is one. */
-export function chipOf(text: string, names: Record<Field, string>): Chip | null {
+/** The chips of what was typed; free text is a word, and what looks like an expression is one. Empty when nothing fits. */
+export function chipsTyped(text: string, names: Record<Field, string>): Chip[] {
   const t = typed(text, names);
   const rest = t.rest.trim();
-  if (rest === '') return null;
-  if (/==|!=|&&|\|\||\w\.\w+\(|[\w.]+\s*[<>]=?\s*\d/.test(rest) && (t.field === null || t.op === null)) {
-    const chips = chipsOf(text.trim());
-    const [one] = chips;
-    return chips.length === 1 && one ? one : { field: 'cel', op: 'is', values: [text.trim()], not: false };
-  }
-  if (t.field === null) return { field: 'word', op: 'contains', values: [rest.replace(/^"(.*)"$/, '$1')], not: t.not };
+  if (rest === '') return [];
+  if (/==|!=|&&|\|\||\w\.\w+\(|[\w.]+\s*[<>]=?\s*\d/.test(rest) && (t.field === null || t.op === null)) return chipsOf(text.trim());
+  if (t.field === null) return [{ field: 'word', op: 'contains', values: [rest.replace(/^"(.*)"$/, '$1')], not: t.not }];
   const field = t.field;
   let op = t.op ?? defaultOp(field);
   let values = field === 'body' || field === 'path' ? [rest] : rest.split(/\s*,\s*/).filter((v) => v !== '');
@@ -271,5 +267,5 @@ export function chipOf(text: string, names: Record<Field, string>): Chip | null 
     values = values.map((v) => v.replace(/^@/, '').split('@')[0] ?? v);
   }
   const chip: Chip = { field, op, values, not: t.not };
-  return celOf(chip) === null ? null : chip;
+  return celOf(chip) === null ? [] : [chip];
 }

@@ -2,14 +2,15 @@
 // An error is said where it is; the list keeps the last good result.
 
 import { signal, useSignal } from '@preact/signals';
-import type { JSX } from 'preact';
+import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { api } from '../api';
 import { clockText, grouped } from '../format';
 import type { Words } from '../i18n/en';
-import { Icon } from '../shapes';
-import { addChip, book, chips, feed, go, local, place, setChips, setView, t } from '../state';
-import { chipOf, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
+import { Icon, type IconName } from '../shapes';
+import { COLUMNS, type Column } from '../url';
+import { active, addChip, addChips, book, chips, columns, feed, go, local, place, setChips, setColumn, setView, t } from '../state';
+import { chipsTyped, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
 
 const input = signal('');
 const asCel = signal(false);
@@ -41,28 +42,28 @@ export function chipText(chip: Chip, words: Words): { label: string; value: stri
 const KINDS = ['inbox-delivery', 'actor', 'key', 'object', 'collection', 'webfinger', 'nodeinfo', 'nodeinfo-discovery', 'robots', 'media', 'client-api', 'streaming', 'page', 'asset', 'other'];
 const ACTIVITIES = ['Follow', 'Accept', 'Reject', 'Create', 'Update', 'Delete', 'Announce', 'Like', 'Undo', 'Block', 'Flag', 'Move', 'Add', 'Remove', 'EmojiReact'];
 
-/** Values that a field offers, with counts where the node knows them. */
-function valuesOf(field: Field): [string, number | null][] {
+/** Values that a field offers. */
+function valuesOf(field: Field): string[] {
   switch (field) {
     case 'between':
     case 'server':
     case 'from':
     case 'to':
-      return book.value.all.map((h) => [h.host, null]);
+      return book.value.all.map((h) => h.host);
     case 'kind':
-      return KINDS.map((k) => [k, null]);
+      return KINDS;
     case 'activity':
-      return ACTIVITIES.map((a) => [a, null]);
+      return ACTIVITIES;
     case 'status':
-      return ['2xx', '3xx', '4xx', '5xx', '401', '404'].map((s) => [s, null]);
+      return ['2xx', '3xx', '4xx', '5xx', '401', '404'];
     case 'took':
-      return ['10 ms', '100 ms', '1 s', '10 s'].map((d) => [d, null]);
+      return ['10 ms', '100 ms', '1 s', '10 s'];
     case 'signature':
-      return ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'].map((v) => [v, null]);
+      return ['valid', 'invalid', 'key-not-seen', 'not-checkable', 'unsigned'];
     case 'digest':
-      return ['match', 'mismatch', 'absent', 'not-checkable'].map((v) => [v, null]);
+      return ['match', 'mismatch', 'absent', 'not-checkable'];
     case 'method':
-      return ['GET', 'POST', 'HEAD', 'PUT', 'DELETE'].map((m) => [m, null]);
+      return ['GET', 'POST', 'HEAD', 'PUT', 'DELETE'];
     default:
       return [];
   }
@@ -86,13 +87,13 @@ function suggestions(text: string, words: Words): Suggestion[] {
     const done = now.rest.split(/\s*,\s*/);
     const last = (done.pop() ?? '').toLowerCase();
     return valuesOf(field)
-      .filter(([v]) => v.toLowerCase().includes(last) || shown(field, v, words).toLowerCase().includes(last))
-      .filter(([v]) => !done.includes(v))
+      .filter((v) => v.toLowerCase().includes(last) || shown(field, v, words).toLowerCase().includes(last))
+      .filter((v) => !done.includes(v))
       .slice(0, 9)
-      .map(([v, count]): Suggestion => {
+      .map((v): Suggestion => {
         if (field === 'between' && done.length === 0) return { key: v, label: shown(field, v, words), detail: v, text: `${dash}${words.fields.between} ${v}, ` };
         const chip: Chip = { field, op, values: [...done, v], not: now.not };
-        return { key: v, label: [...done, v].map((x) => shown(field, x, words)).join(words.comma), detail: count === null ? '' : grouped(count), chip };
+        return { key: v, label: [...done, v].map((x) => shown(field, x, words)).join(words.comma), detail: '', chip };
       });
   }
   const rest = now.rest.trim().toLowerCase();
@@ -102,8 +103,8 @@ function suggestions(text: string, words: Words): Suggestion[] {
     const word = now.rest.trim();
     found.unshift({ key: 'word', label: word, detail: words.fields.word, chip: { field: 'word', op: 'contains', values: [word], not: now.not } });
     found.push({ key: 'body', label: `${words.fields.body} ${words.ops.contains} ${word}`, detail: '', chip: { field: 'body', op: 'contains', values: [word], not: now.not } });
-    for (const [value] of valuesOf('server').filter(([h]) => h.includes(rest)).slice(0, 3)) found.push({ key: `server ${value}`, label: `${words.fields.server} ${words.ops.is} ${shown('server', value, words)}`, detail: value, chip: { field: 'server', op: 'is', values: [value], not: now.not } });
-    for (const [value] of valuesOf('activity').filter(([a]) => a.toLowerCase().startsWith(rest)).slice(0, 2)) found.push({ key: `activity ${value}`, label: `${words.fields.activity} ${words.ops.is} ${value}`, detail: '', chip: { field: 'activity', op: 'is', values: [value], not: now.not } });
+    for (const value of valuesOf('server').filter((h) => h.includes(rest)).slice(0, 3)) found.push({ key: `server ${value}`, label: `${words.fields.server} ${words.ops.is} ${shown('server', value, words)}`, detail: value, chip: { field: 'server', op: 'is', values: [value], not: now.not } });
+    for (const value of valuesOf('activity').filter((a) => a.toLowerCase().startsWith(rest)).slice(0, 2)) found.push({ key: `activity ${value}`, label: `${words.fields.activity} ${words.ops.is} ${value}`, detail: '', chip: { field: 'activity', op: 'is', values: [value], not: now.not } });
   }
   return found;
 }
@@ -116,11 +117,35 @@ export function Filter(): JSX.Element {
   const error = feed.error.value?.code === 'bad-filter' ? feed.error.value : null;
   const list = open.value ? suggestions(input.value, w) : [];
   const now = chips.value;
+  const counts = useSignal<ReadonlyMap<string, string>>(new Map());
+  // What each offered value would leave, asked for once the typing rests.
+  const offered = list.filter((s) => s.chip).map((s) => s.key).join();
+  useEffect(() => {
+    if (offered === '') return;
+    const abort = new AbortController();
+    counts.value = new Map();
+    const timer = window.setTimeout(() => {
+      const { v, from, to } = place.peek();
+      for (const s of list) {
+        if (!s.chip || s.chip.field === 'body') continue;
+        api.count({ q: expression([...now, s.chip]), v, from, to }, abort.signal).then(
+          (n) => {
+            if (!abort.signal.aborted) counts.value = new Map(counts.value).set(s.key, n.exact ? grouped(n.matched) : w.atLeast(grouped(n.matched)));
+          },
+          () => {},
+        );
+      }
+    }, 250);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [offered, place.value]);
 
   const add = (chip: Chip) => {
     input.value = '';
     chosen.value = -1;
-    addChip(chip);
+    addChips([chip]);
     field.current?.focus();
   };
   const take = (s: Suggestion) => {
@@ -218,8 +243,10 @@ export function Filter(): JSX.Element {
                   const picked = list[chosen.value];
                   if (picked) take(picked);
                   else {
-                    const chip = chipOf(input.value, w.fields);
-                    if (chip) add(chip);
+                    const typed = chipsTyped(input.value, w.fields);
+                    if (typed.length === 0) return;
+                    input.value = '';
+                    addChips(typed);
                   }
                 } else if (event.key === 'Tab' && chosen.value >= 0 && list[chosen.value]) take(list[chosen.value]!);
                 else if (event.key === 'Backspace' && input.value === '' && now.length > 0) remove(now.length - 1);
@@ -264,19 +291,21 @@ export function Filter(): JSX.Element {
               >
                 <b>{s.label}</b>
                 <span>{s.detail}</span>
+                <span class="num">{counts.value.get(s.key)}</span>
               </li>
             ))}
           </ul>
         )}
       </div>
       <Counted />
+      <Columns />
       <Export />
       {error && (
         <p class="filtererror" role="alert">
           <b>{w.filterError(error.line, error.column)}</b>
           {': '}
           {error.message}
-          {error.help && ` ${error.help}`} <span class="dim">{w.keepsLast}</span>
+          {error.help && `; ${error.help}`} {feed.rows.value.length > 0 && <span class="dim">{w.keepsLast}</span>}
         </p>
       )}
     </section>
@@ -356,17 +385,16 @@ function Counted(): JSX.Element {
   );
 }
 
-function Export(): JSX.Element {
-  const w = t.value;
+/** A button with a box below it, which closes by a click elsewhere and by Escape. */
+function Menu({ icon, label, class: c, children }: { icon: IconName; label: string; class?: string; children: (close: () => void) => ComponentChildren }): JSX.Element {
   const open = useSignal(false);
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!open.value) return;
     const close = (event: Event) => {
-      if (event instanceof KeyboardEvent ? event.key === 'Escape' : !box.current?.contains(event.target as Node)) {
-        event.stopPropagation();
-        open.value = false;
-      }
+      if (event instanceof KeyboardEvent ? event.key !== 'Escape' : box.current?.contains(event.target as Node)) return;
+      event.stopPropagation();
+      open.value = false;
     };
     document.addEventListener('pointerdown', close, true);
     document.addEventListener('keydown', close, true);
@@ -375,48 +403,71 @@ function Export(): JSX.Element {
       document.removeEventListener('keydown', close, true);
     };
   }, [open.value]);
+  return (
+    <div class={`menu ${c ?? ''}`} ref={box}>
+      <button type="button" class="button" aria-label={label} aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
+        <Icon name={icon} /> <span>{label}</span>
+      </button>
+      {open.value && <div class="menubox">{children(() => (open.value = false))}</div>}
+    </div>
+  );
+}
+
+function Columns(): JSX.Element {
+  const w = t.value;
+  const names: Record<Column, string> = { kind: w.kind, request: w.requestColumn, status: w.status, took: w.took, body: w.body, signature: w.signature };
+  return (
+    <Menu icon="columns" label={w.columns} class="columnmenu">
+      {() =>
+        COLUMNS.map((column) => (
+          <label>
+            <input type="checkbox" checked={columns.value.has(column)} onChange={(event) => setColumn(column, event.currentTarget.checked)} /> {names[column]}
+          </label>
+        ))
+      }
+    </Menu>
+  );
+}
+
+function Export(): JSX.Element {
+  const w = t.value;
   const { q, v, from, to } = place.value;
   const count = feed.count.value;
+  const formats = [
+    ['har', w.exportHar],
+    ['pcapng', w.exportPcapng],
+    ['jsonl', w.exportJsonl],
+  ] as const;
   return (
-    <div class="menu" ref={box}>
-      <button type="button" class="button" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
-        <Icon name="export" /> <span>{w.export}</span>
-      </button>
-      {open.value && (
-        <div class="menubox">
+    <Menu icon="export" label={w.export}>
+      {(close) => (
+        <>
           <p>{w.exportWhat(count ? grouped(count.matched) : '…')}</p>
-          {(
-            [
-              ['har', w.exportHar],
-              ['pcapng', w.exportPcapng],
-              ['jsonl', w.exportJsonl],
-            ] as const
-          ).map(([format, text]) => (
-            <a href={api.exportAddress(format, { q, v, from, to })} download="" onClick={() => (open.value = false)}>
+          {formats.map(([format, text]) => (
+            <a href={api.exportAddress(format, { q, v, from, to })} download="" onClick={close}>
               {text}
             </a>
           ))}
-        </div>
+        </>
       )}
-    </div>
+    </Menu>
   );
 }
 
 /** Only like this: the activity itself for a delivery, else its servers and kind. */
 export function onlyLike(): void {
-  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || active.peek()));
   if (!row) return;
   if (row.activity_id) return addChip({ field: 'id', op: 'is', values: [row.activity_id], not: false });
   const hosts = [row.from, row.to].filter((h) => book.peek().has(h));
   const more: Chip[] = [{ field: 'kind', op: 'is', values: [row.kind], not: false }];
   if (hosts.length === 2 && hosts[0] !== hosts[1]) more.unshift({ field: 'between', op: 'is', values: hosts, not: false });
-  const now = chips.peek();
-  setChips([...now, ...more.filter((c) => !now.some((n) => JSON.stringify(n) === JSON.stringify(c)))]);
+  addChips(more);
 }
 
 /** Hides such: the activity's type for a delivery, else the kind. */
 export function hideLike(): void {
-  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset.id));
+  const row = feed.rows.peek().find((r) => r.id === (place.peek().sel || active.peek()));
   if (!row) return;
   addChip(row.activity ? { field: 'activity', op: 'is', values: [row.activity], not: true } : { field: 'kind', op: 'is', values: [row.kind], not: true });
 }

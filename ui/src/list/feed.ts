@@ -2,11 +2,13 @@
 // batches, and says how many there are. It draws nothing and knows no address of the page.
 
 import { batch, signal } from '@preact/signals';
-import { api, ApiError, type Count, type Cursor, type Query, type Row } from '../api';
+import { api, ApiError, type Count, type Cursor, type Page, type Query, type Row } from '../api';
 import { nanos } from '../format';
 import { merge, place } from './window';
 
 const PAGE = 400;
+/** Rows after which an unfinished search rests until it is asked for more. */
+const ENOUGH = 60;
 /** Rows kept at most; the far side goes first. */
 const KEEP = 4000;
 /** Live rows that a paused page holds before it fetches anew instead. */
@@ -28,8 +30,18 @@ export class Feed {
   readonly fresh = signal<ReadonlySet<string>>(new Set());
   /** Rows a second, over the last seconds. */
   readonly rate = signal(0);
+  /** Whether the reader stands at the end and goes along. */
+  atEnd: () => boolean = () => false;
   /** Called with the number of rows after each batch. */
   onRows: (n: number) => void = () => {};
+
+  /** How far an unfinished search has looked: an id. The node looks at so many exchanges a request and then says where. */
+  readonly scanned = signal<string | null>(null);
+  /** A search is going on that one request did not finish. */
+  readonly searching = signal(false);
+  /** Where to go on before and after: the row at that end, or where a search stopped. */
+  private edgeBefore: string | null = null;
+  private edgeAfter: string | null = null;
 
   private query: Query = { q: '', v: 'federation', from: '', to: '' };
   private abort = new AbortController();
@@ -49,6 +61,7 @@ export class Feed {
     this.query = query;
     this.loading.value = true;
     this.busyBefore = this.busyAfter = false;
+    this.searching.value = false;
     try {
       const [page, count] = await Promise.all([api.exchanges(query, cursor, PAGE, abort.signal), api.count(query, abort.signal)]);
       if (abort.signal.aborted) return;
@@ -60,8 +73,19 @@ export class Feed {
         this.count.value = count;
         this.base.value = !page.more_before ? 0 : !page.more_after && count.exact ? Math.max(0, count.matched - page.rows.length) : null;
         this.ready.value = true;
+        const { scanned_to: stopped } = page;
+        const [first, last] = [page.rows[0]?.id ?? null, page.rows.at(-1)?.id ?? null];
+        const anchor = 'around' in cursor ? cursor.around : null;
+        const backwards = stopped !== null && (anchor === null ? !('oldest' in cursor) : stopped < anchor);
+        this.edgeBefore = stopped !== null && backwards ? stopped : (first ?? anchor);
+        this.edgeAfter = stopped !== null && !backwards ? stopped : (last ?? anchor);
+        this.scanned.value = stopped;
       });
       if (this.base.value === null) void this.locate(abort.signal);
+      if (page.scanned_to !== null && page.rows.length < ENOUGH) {
+        if (this.moreBefore.value) void this.loadBefore();
+        if (this.moreAfter.value) void this.loadAfter();
+      }
     } catch (error) {
       if (abort.signal.aborted) return;
       this.error.value = error instanceof ApiError ? error : new ApiError('answer', String(error));
@@ -83,47 +107,80 @@ export class Feed {
   }
 
   async loadBefore(): Promise<void> {
-    const first = this.rows.value[0];
-    if (this.busyBefore || !this.moreBefore.value || !first) return;
+    if (this.busyBefore || !this.moreBefore.value || this.edgeBefore === null) return;
     this.busyBefore = true;
     const { signal } = this.abort;
     try {
-      const page = await api.exchanges(this.query, { before: first.id }, PAGE, signal);
-      if (signal.aborted) return;
-      batch(() => {
-        let rows = merge(this.rows.value, page.rows);
-        if (rows.length > KEEP) {
-          rows = rows.slice(0, KEEP);
-          this.moreAfter.value = true;
-        }
-        this.moreBefore.value = page.more_before;
-        if (this.base.value !== null) this.base.value = page.more_before ? Math.max(0, this.base.value - page.rows.length) : 0;
-        this.rows.value = rows;
-      });
+      // A search that found little where it stopped goes on.
+      let found = 0;
+      do {
+        const page: Page = await api.exchanges(this.query, { before: this.edgeBefore }, PAGE, signal);
+        if (signal.aborted) return;
+        found += page.rows.length;
+        this.before(page);
+        this.searching.value = this.scanned.value !== null;
+      } while (this.scanned.value !== null && this.moreBefore.value && found < ENOUGH);
     } catch (error) {
-      if (!signal.aborted && error instanceof ApiError && error.code !== 'network') this.error.value = error;
+      this.failed(error, signal);
     } finally {
-      this.busyBefore = false;
+      if (!signal.aborted) {
+        this.busyBefore = false;
+        this.searching.value = false;
+      }
     }
   }
 
+  private before(page: Page): void {
+    batch(() => {
+      let rows = merge(this.rows.value, page.rows);
+      if (rows.length > KEEP) {
+        rows = rows.slice(0, KEEP);
+        this.moreAfter.value = true;
+        this.edgeAfter = rows.at(-1)?.id ?? null;
+      }
+      this.moreBefore.value = page.more_before;
+      this.edgeBefore = page.scanned_to ?? page.rows[0]?.id ?? this.edgeBefore;
+      this.scanned.value = page.more_before ? page.scanned_to : null;
+      if (this.base.value !== null) this.base.value = page.more_before ? Math.max(0, this.base.value - page.rows.length) : 0;
+      this.rows.value = rows;
+    });
+  }
+
   async loadAfter(): Promise<void> {
-    const last = this.rows.value.at(-1);
-    if (this.busyAfter || !this.moreAfter.value || !last) return;
+    if (this.busyAfter || !this.moreAfter.value || this.edgeAfter === null) return;
     this.busyAfter = true;
     const { signal } = this.abort;
     try {
-      const page = await api.exchanges(this.query, { after: last.id }, PAGE, signal);
-      if (signal.aborted) return;
-      batch(() => {
-        this.moreAfter.value = page.more_after;
-        this.append(page.rows);
-      });
+      let found = 0;
+      do {
+        const page: Page = await api.exchanges(this.query, { after: this.edgeAfter }, PAGE, signal);
+        if (signal.aborted) return;
+        found += page.rows.length;
+        this.after(page);
+        this.searching.value = this.scanned.value !== null;
+      } while (this.scanned.value !== null && this.moreAfter.value && found < ENOUGH);
     } catch (error) {
-      if (!signal.aborted && error instanceof ApiError && error.code !== 'network') this.error.value = error;
+      this.failed(error, signal);
     } finally {
-      this.busyAfter = false;
+      if (!signal.aborted) {
+        this.busyAfter = false;
+        this.searching.value = false;
+      }
     }
+  }
+
+  private after(page: Page): void {
+    batch(() => {
+      this.moreAfter.value = page.more_after;
+      this.edgeAfter = page.scanned_to ?? page.rows.at(-1)?.id ?? this.edgeAfter;
+      this.scanned.value = page.more_after ? page.scanned_to : null;
+      this.append(page.rows);
+    });
+  }
+
+  /** A connection that is down is said elsewhere, and tried again. */
+  private failed(error: unknown, signal: AbortSignal): void {
+    if (!signal.aborted && error instanceof ApiError && error.code !== 'network') this.error.value = error;
   }
 
   private append(more: readonly Row[]): void {
@@ -132,6 +189,7 @@ export class Feed {
     if (over > 0) {
       this.moreBefore.value = true;
       if (this.base.value !== null) this.base.value += over;
+      this.edgeBefore = rows[over]?.id ?? null;
     }
     this.rows.value = over > 0 ? rows.slice(over) : rows;
   }
@@ -176,6 +234,8 @@ export class Feed {
     }
     this.incoming = [];
     this.overflow = false;
+    // At the end there may be far more than one request gives: the newest are what the reader wants to see.
+    if (this.atEnd()) return void this.open(this.query, {});
     void this.catchUp(null);
     this.recount(0);
   }
@@ -235,18 +295,20 @@ export class Feed {
       if (signal.aborted) return;
       batch(() => {
         this.error.value = null;
-        this.moreAfter.value = page.more_after;
         if (!from) {
           this.moreBefore.value = page.more_before;
+          this.edgeBefore = page.rows[0]?.id ?? null;
           this.ready.value = true;
         }
-        this.append(page.rows);
+        if (from) this.after(page);
+        else this.append(page.rows);
       });
     } catch (error) {
-      if (!signal.aborted && error instanceof ApiError && error.code !== 'network') this.error.value = error;
+      this.failed(error, signal);
     } finally {
-      this.busyAfter = false;
+      if (!signal.aborted) this.busyAfter = false;
     }
+    if (this.scanned.value !== null && this.moreAfter.value) void this.loadAfter();
   }
 
   /** Counts again, at most once in `wait` milliseconds. */

@@ -6,24 +6,39 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, feed, following, go, hostChars, inSight, local, middling, narrow, openDetail, openPage, place, reveal, t, toEnd, wide } from '../state';
+import { active, columns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, t, toEnd } from '../state';
 import { Mark } from '../shapes';
-import { RowView } from './row';
+import type { Column } from '../url';
+import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
 
 const OVERSCAN = 12;
 /** Rows from an end at which more is loaded. */
 const NEAR_END = 80;
 
-export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : middling.value || (place.value.sel !== '' && !wide.value) ? 'beside' : 'full'));
+export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : listWidth.value >= fullWidth.value ? 'full' : 'beside'));
 const sizes = computed(() => (narrow.value ? { row: 64, quiet: 20, loss: 30 } : { row: 27, quiet: 18, loss: 27 }));
 const laid = computed<Layout>(() => layout(feed.rows.value, sizes.value));
+/** The columns' widths; the heads and all rows have the same. Japanese kinds are 14 px wider. */
+const tracks = computed(() => {
+  const full = listLayout.value === 'full';
+  const ja = lang.value === 'ja' ? 14 : 0;
+  const has = (column: Column, width: string) => (columns.value.has(column) ? width : '');
+  return (
+    full
+      ? ['92px', 'calc(74px + 2 * var(--host))', has('kind', `${100 + ja}px`), '18px', 'minmax(240px, 1.3fr)', has('request', 'minmax(110px, 0.85fr)'), has('status', '60px'), has('took', '64px'), has('body', '66px'), has('signature', '72px'), '34px']
+      : ['90px', '58px', has('kind', `${92 + ja}px`), '22px', 'minmax(120px, 1fr)', has('status', '56px'), has('took', '56px'), has('signature', '15px'), '15px']
+  )
+    .filter(Boolean)
+    .join(' ');
+});
 const scroll = signal({ top: 0, height: 600 });
 /** The last row that can be seen. */
 const lastSeen = signal(-1);
 
 function Heads({ full }: { full: boolean }): JSX.Element {
   const w = t.value;
+  const cols = columns.value;
   const zone = local.value ? w.timeZone.local : w.timeZone.utc;
   const head = (c: string, text: string) => (
     <span role="columnheader" class={c}>
@@ -39,19 +54,24 @@ function Heads({ full }: { full: boolean }): JSX.Element {
         </button>
       </span>
       {head('hosts', full ? w.fromTo : w.fromToShort)}
-      {head('kind', w.kind)}
+      {cols.has('kind') && head('kind', w.kind)}
       <span class="gutter" />
       {head('meaning', w.meaning)}
-      {full && head('request', w.requestColumn)}
-      {head('num', w.status)}
-      {head('num took', w.took)}
-      {full && head('num body', w.body)}
-      {head('sig', full ? w.signature : w.sig)}
+      {full && cols.has('request') && head('request', w.requestColumn)}
+      {cols.has('status') && head('num', w.status)}
+      {cols.has('took') && head('num took', w.took)}
+      {full && cols.has('body') && head('num body', w.body)}
+      {cols.has('signature') && head('sig', full ? w.signature : w.sig)}
       <span role="columnheader" class="marks">
         <span class="off-screen">{w.marks}</span>
       </span>
     </div>
   );
+}
+
+interface Drawn {
+  props: RowProps;
+  element: JSX.Element;
 }
 
 export function List(): JSX.Element {
@@ -60,6 +80,7 @@ export function List(): JSX.Element {
   /** Where the page itself scrolled to last: a scroll event from there is not the reader's. */
   const own = useRef(-1);
   const atTimer = useRef(0);
+  const cache = useRef(new Map<string, Drawn>());
 
   const remember = () => {
     const el = box.current;
@@ -159,7 +180,15 @@ export function List(): JSX.Element {
   useLayoutEffect(() => {
     const el = box.current;
     if (!el) return;
+    const { sel } = place.peek();
+    if (sel && reveal.peek() === null) {
+      following.value = false;
+      reveal.value = { id: sel, where: 'middle' };
+    }
+    const measureWidth = () => (listWidth.value = el.clientWidth);
+    measureWidth();
     const observer = new ResizeObserver(() => {
+      measureWidth();
       if (following.peek()) scrollTo(el.scrollHeight);
       measure();
     });
@@ -180,21 +209,25 @@ export function List(): JSX.Element {
   const base = feed.base.value;
   const count = feed.count.value;
   const shown: JSX.Element[] = [];
+  const drawn = new Map<string, Drawn>();
   const drawRow = (item: number, i: number) => {
     const row = rows[i];
     if (!row) return;
-    shown.push(
-      <RowView
-        key={row.id}
-        row={row}
-        index={base === null ? null : base + i}
-        top={laidNow.tops[item] ?? 0}
-        active={row.id === active.value}
-        selected={row.id === place.value.sel}
-        fresh={feed.fresh.value.has(row.id)}
-        layout={kind}
-      />,
-    );
+    const props: RowProps = {
+      row,
+      index: base === null ? null : base + i,
+      top: laidNow.tops[item] ?? 0,
+      active: row.id === active.value,
+      selected: row.id === place.value.sel,
+      fresh: feed.fresh.value.has(row.id),
+      layout: kind,
+    };
+    // A row that is as it was is not drawn again while the list scrolls.
+    const before = cache.current.get(row.id);
+    const same = before && (Object.keys(props) as (keyof RowProps)[]).every((name) => before.props[name] === props[name]);
+    const now = same ? before : { props, element: <RowView key={row.id} {...props} /> };
+    drawn.set(row.id, now);
+    shown.push(now.element);
   };
   for (let i = first; i < last; i++) {
     const item = laidNow.items[i];
@@ -220,12 +253,14 @@ export function List(): JSX.Element {
   const hereItem = here < 0 ? -1 : (laidNow.itemOfRow[here] ?? -1);
   if (hereItem >= 0 && (hereItem < first || hereItem >= last)) drawRow(hereItem, here);
 
+  cache.current = drawn;
+
   const rowAt = (event: Event) => (event.target as Element).closest<HTMLElement>('[data-id]')?.dataset.id;
   const newer = base !== null && count?.exact ? count.matched - (base + lastSeen.value + 1) : feed.moreAfter.value ? null : rows.length - 1 - lastSeen.value;
   const total = count?.exact && base !== null ? count.matched + 1 : -1;
 
   return (
-    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${Math.ceil(hostChars.value * 7.4)}px` }}>
+    <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${hostWidth.value}px`, '--cols': tracks.value }}>
       <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
         {kind !== 'phone' && <Heads full={kind === 'full'} />}
         <div

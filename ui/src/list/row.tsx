@@ -6,7 +6,7 @@ import { clock, clockText, duration, keepEnd, shortTarget, size } from '../forma
 import type { Words } from '../i18n/en';
 import { plain, sentence, type Part } from '../sentence';
 import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
-import { book, hostChars, lang, local, t } from '../state';
+import { book, columns, hostChars, lang, local, requestChars, t } from '../state';
 import { isDelivery, statusClass, trouble } from './window';
 
 export function Sentence({ parts }: { parts: readonly Part[] }): JSX.Element {
@@ -49,7 +49,7 @@ export function spoken(row: Row): string {
     clockText(row.started, local.value).slice(0, 8),
     words.toHost(book.value.short(row.from), book.value.short(row.to)),
     kindWord(row, words),
-    plain(sentence(row, lang.value, book.value)),
+    plain(sentence(row, lang.value, book.value, true)),
     row.status === null ? words.noAnswer : `${row.status}${c === 'ok' ? '' : ` ${words.statusWords[c]}`}`,
     words.signatureIs(seal === 'mismatch' ? words.mismatch : words.verdicts[seal]),
     row.reason && reasonWord(row.reason, words),
@@ -64,19 +64,19 @@ export function spoken(row: Row): string {
 /** Activities that bring a note along. */
 const CARRIES_TEXT = new Set(['Create', 'Update']);
 
-function Marks({ row }: { row: Row }): JSX.Element {
+/** The marks of a row, the weightiest first; `most` of them, as there is room. The detail has them all. */
+function Marks({ row, most }: { row: Row; most: number }): JSX.Element {
   const words = t.value;
-  return (
-    <>
-      {row.gaps > 0 && <Mark name="gap" label={words.markGap} />}
-      {row.lint_errors > 0 ? <Mark name="lint-error" label={words.markLintError} /> : row.lint_warnings > 0 && <Mark name="lint-warn" label={words.markLintWarn} />}
-      {row.anomalies > 0 && row.gaps === 0 && row.lint_errors === 0 && row.lint_warnings === 0 && <Mark name="anomaly" label={words.markAnomaly} />}
-      {row.websocket && <Mark name="websocket" label={words.markWebSocket} />}
-    </>
-  );
+  const marks: JSX.Element[] = [];
+  if (row.gaps > 0) marks.push(<Mark name="gap" label={words.markGap} />);
+  if (row.lint_errors > 0) marks.push(<Mark name="lint-error" label={words.markLintError} />);
+  else if (row.lint_warnings > 0) marks.push(<Mark name="lint-warn" label={words.markLintWarn} />);
+  if (row.anomalies > 0) marks.push(<Mark name="anomaly" label={words.markAnomaly} />);
+  if (row.websocket) marks.push(<Mark name="websocket" label={words.markWebSocket} />);
+  return <>{marks.slice(0, most)}</>;
 }
 
-interface RowProps {
+export interface RowProps {
   row: Row;
   index: number | null;
   top: number;
@@ -92,7 +92,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
   const to = book.value.get(row.to);
   const delivery = isDelivery(row);
   const bad = trouble(row);
-  const parts = sentence(row, lang.value, book.value);
+  const parts = sentence(row, lang.value, book.value, true);
   const reason = row.reason ? reasonWord(row.reason, words) : null;
   const hidden = !CARRIES_TEXT.has(row.activity ?? '') || row.excerpt !== null ? null : row.visibility === 'direct' ? words.hidden.direct : row.visibility === 'followers' ? words.hidden.followers : null;
   const classes = ['row', delivery ? 'delivery' : 'fetch', bad === 'none' ? '' : bad, row.gaps > 0 ? 'lossy' : '', selected ? 'selected' : '', fresh ? 'fresh' : ''].filter(Boolean).join(' ');
@@ -122,8 +122,8 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
             <span class="kind">{kindWord(row, words)}</span>
             {reason && <span class="reason">{reason}</span>}
             <span class="end">
-              <Marks row={row} />
-              <Signature signature={row.signature} digest={row.digest} />
+              <Marks row={row} most={1} />
+              <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
               {!reason && row.took_us !== null && (
                 <span class="num">
                   <Unit of={duration(row.took_us)} />
@@ -141,6 +141,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
   }
 
   const full = layout === 'full';
+  const cols = columns.value;
   const body = delivery || (row.answered ?? 0) === 0 ? row.sent : row.answered;
   return (
     <div {...common}>
@@ -156,15 +157,17 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         <Badge host={to} />
         {full && <span class="host">{keepEnd(to.short, hostChars.value)}</span>}
       </span>
-      <span role="gridcell" class="kind">
-        <KindIcon kind={row.kind} />
-        <span class="cutend">{kindWord(row, words)}</span>
-      </span>
+      {cols.has('kind') && (
+        <span role="gridcell" class="kind">
+          <KindIcon kind={row.kind} />
+          <span class="cutend">{kindWord(row, words)}</span>
+        </span>
+      )}
       <span class="gutter" aria-hidden="true">
         <i class="dot" />
       </span>
       <span role="gridcell" class="meaning">
-        <span class="sentence" title={plain(parts)}>
+        <span class="sentence" title={plain(sentence(row, lang.value, book.value))}>
           <Sentence parts={parts} />
         </span>
         {hidden ? (
@@ -177,18 +180,22 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
         )}
         {reason && <span class="reason">{reason}</span>}
       </span>
-      {full && (
+      {full && cols.has('request') && (
         <span role="gridcell" class="request" title={row.target ?? undefined}>
-          {row.method} {row.target === null ? '' : shortTarget(row.target, 30)}
+          {row.method} {row.target === null ? '' : shortTarget(row.target, Math.max(8, requestChars.value - (row.method?.length ?? 0) - 1))}
         </span>
       )}
-      <span role="gridcell" class="num">
-        <Status row={row} />
-      </span>
-      <span role="gridcell" class="num took">
-        {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
-      </span>
-      {full && (
+      {cols.has('status') && (
+        <span role="gridcell" class="num">
+          <Status row={row} />
+        </span>
+      )}
+      {cols.has('took') && (
+        <span role="gridcell" class="num took">
+          {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
+        </span>
+      )}
+      {full && cols.has('body') && (
         <span role="gridcell" class="num body">
           {body === null || body === 0 ? (
             ''
@@ -199,12 +206,14 @@ export function RowView({ row, index, top, active, selected, fresh, layout }: Ro
           )}
         </span>
       )}
-      <span role="gridcell" class="sig">
-        <Signature signature={row.signature} digest={row.digest} />
-        {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
-      </span>
+      {cols.has('signature') && (
+        <span role="gridcell" class="sig">
+          <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
+          {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
+        </span>
+      )}
       <span role="gridcell" class="marks">
-        <Marks row={row} />
+        <Marks row={row} most={full ? 2 : 1} />
       </span>
     </div>
   );

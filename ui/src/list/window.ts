@@ -2,7 +2,15 @@
 // losses between them included. Pure.
 
 import type { Row } from '../api';
-import { microsBetween } from '../format';
+import { nanos } from '../format';
+
+/** When rows started, in microseconds: read from their text once. */
+const starts = new WeakMap<Row, number>();
+function start(row: Row): number {
+  let us = starts.get(row);
+  if (us === undefined) starts.set(row, (us = Number(nanos(row.started) / 1000n)));
+  return us;
+}
 
 /** Two sorted lists into one, each id once; of the same id the newer copy wins. */
 export function merge(rows: readonly Row[], more: readonly Row[]): Row[] {
@@ -76,7 +84,7 @@ export function quietFrom(spacings: readonly number[]): number {
 
 export function layout(rows: readonly Row[], sizes: Sizes): Layout {
   const spacings: number[] = [];
-  for (let i = 1; i < rows.length; i++) spacings.push(microsBetween(rows[i - 1]!.started, rows[i]!.started));
+  for (let i = 1; i < rows.length; i++) spacings.push(start(rows[i]!) - start(rows[i - 1]!));
   const quiet = quietFrom(spacings);
   const items: Item[] = [];
   const tops: number[] = [];
@@ -95,7 +103,7 @@ export function layout(rows: readonly Row[], sizes: Sizes): Layout {
     if (row.gaps > 0 && before && before.gaps > 0 && !lossy) {
       let end = i;
       while ((rows[end + 1]?.gaps ?? 0) > 0) end++;
-      add({ kind: 'loss', us: microsBetween(before.started, rows[end]!.started), row: i }, sizes.loss);
+      add({ kind: 'loss', us: start(rows[end]!) - start(before), row: i }, sizes.loss);
       lossy = true;
     }
     if (row.gaps === 0) lossy = false;

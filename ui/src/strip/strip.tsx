@@ -134,9 +134,9 @@ export function Strip(): JSX.Element {
             );
           })}
         </svg>
-        {seen && <span class="seen" style={{ left: `${seen[0]! * 100}%`, width: `${(seen[1]! - seen[0]!) * 100}%` }} />}
-        {chosen && <span class="chosen" style={{ left: `${Math.min(...chosen) * 100}%`, width: `${Math.abs(chosen[1] - chosen[0]) * 100}%` }} />}
         {connection.value.state === 'down' && <span class="future" />}
+        {seen && seen[1]! - seen[0]! < 0.98 && <span class="seen" style={{ left: `${seen[0]! * 100}%`, width: `${(seen[1]! - seen[0]!) * 100}%` }} />}
+        {chosen && <span class="chosen" style={{ left: `${Math.min(...chosen) * 100}%`, width: `${Math.abs(chosen[1] - chosen[0]) * 100}%` }} />}
         {thumb(0)}
         {thumb(1)}
         {hovered && (

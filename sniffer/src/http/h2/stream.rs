@@ -1,11 +1,11 @@
 //! One stream of an HTTP/2 connection (RFC 9113 §8): header fields and DATA of both directions in, an exchange out. It
 //! knows no frames and no other stream; what the connection could not know is `None` here.
 
-use super::super::body::{Budget, BodyBuilder};
+use super::super::body::{BodyBuilder, Budget};
 use super::super::websocket::Talk;
 use super::super::{
-    Anomaly, AnomalyKind, Body, Config, Exchange, ExchangeId, Field, GapMark, Headers, Interim, Message, Protocol,
-    Request, Response,
+    Anomaly, AnomalyKind, Body, Config, Exchange, ExchangeId, Field, GapMark, Headers, Interim, Message,
+    Protocol, Request, Response,
 };
 use crate::flow::{Direction, Ends, FlowId};
 use crate::frame::{Interface, Timestamp};
@@ -237,7 +237,8 @@ impl Half {
 
     /// The message as far as it came, and what was odd about its body.
     fn finish(self, config: &Config, budget: &mut Budget, anomalies: &mut Vec<Anomaly>) -> (Message, Fields) {
-        let Self { mut fields, trailers, body, first, last, ended, torn, taken_for_gzip, .. } = self;
+        let Self { mut fields, trailers, body, first, last, ended, torn, taken_for_gzip, head_seen, .. } =
+            self;
         if taken_for_gzip {
             let detail = "Content-Encoding is unknown; the body begins as gzip, and was decoded as that";
             anomalies.push(Anomaly::new(AnomalyKind::HpackLost, detail));
@@ -245,7 +246,8 @@ impl Half {
         let body = match body {
             Content::Done(body) => body,
             Content::Building(body) => {
-                let (body, odd) = body.finish(ended && !torn, config, budget);
+                // Without the header section, DATA may have been missed with it.
+                let (body, odd) = body.finish(head_seen && ended && !torn, config, budget);
                 anomalies.extend(odd);
                 body
             }
@@ -481,7 +483,13 @@ impl Stream {
     }
 
     /// The exchange, as far as it came. Gives back everything to the budget.
-    pub(super) fn finish(mut self, flow: FlowId, ends: Ends, config: &Config, budget: &mut Budget) -> Box<Exchange> {
+    pub(super) fn finish(
+        mut self,
+        flow: FlowId,
+        ends: Ends,
+        config: &Config,
+        budget: &mut Budget,
+    ) -> Box<Exchange> {
         budget.give(self.charged);
         // A method that is not known may be HEAD.
         let method = self.request.as_ref().and_then(|request| request.fields.method.as_deref());

@@ -41,7 +41,13 @@ impl Peers {
     }
 
     fn get(&mut self, stream: u32, path: &str) -> Vec<u8> {
-        let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a.example"), ("x", "y")];
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "a.example"),
+            ("x", "y"),
+        ];
         frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, stream, &self.block(ToServer, &fields))
     }
 
@@ -87,8 +93,10 @@ impl Run {
     /// After the prefaces of both sides.
     fn begun() -> Self {
         let mut run = Self::new(Start::Preface);
-        run.send(ToServer, frame::PREFACE).send(ToServer, &frame(frame::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]));
-        run.send(ToClient, &frame(frame::SETTINGS, 0, 0, &[])).send(ToClient, &frame(frame::SETTINGS, 1, 0, &[]));
+        run.send(ToServer, frame::PREFACE)
+            .send(ToServer, &frame(frame::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]));
+        run.send(ToClient, &frame(frame::SETTINGS, 0, 0, &[]))
+            .send(ToClient, &frame(frame::SETTINGS, 1, 0, &[]));
         run
     }
 
@@ -146,11 +154,8 @@ impl Run {
 fn shown(exchange: &Exchange) -> String {
     let body = |message: &Message| {
         let whole = if message.body.complete { "" } else { "…" };
-        let trailers: String = message
-            .trailers
-            .iter()
-            .map(|(n, v)| format!(" +{}={}", lossy(n), lossy(v)))
-            .collect();
+        let trailers: String =
+            message.trailers.iter().map(|(n, v)| format!(" +{}={}", lossy(n), lossy(v))).collect();
         format!("{:?}{whole}{trailers}", String::from_utf8_lossy(&message.body.bytes))
     };
     let known = |part: &Option<Box<str>>| part.as_deref().unwrap_or("?").to_owned();
@@ -173,12 +178,17 @@ fn lossy(part: Option<&[u8]>) -> Cow<'_, str> {
 #[test]
 fn a_request_and_its_response_are_an_exchange() {
     let (mut run, mut peers) = (Run::begun(), Peers::default());
-    run.send(ToServer, &peers.post(1, "/inbox")).send(ToServer, &data(1, false, b"{}")).send(ToServer, &data(1, true, b"{}"));
+    run.send(ToServer, &peers.post(1, "/inbox"))
+        .send(ToServer, &data(1, false, b"{}"))
+        .send(ToServer, &data(1, true, b"{}"));
     run.send(ToClient, &peers.answer(1, "202", false)).send(ToClient, &data(1, true, b"Accepted"));
     assert_eq!(run.out.len(), 1);
     let exchange = run.out[0].clone();
     assert_eq!(run.told(), "POST a.example /inbox \"{}{}\" -> 202 \"Accepted\"\n");
-    assert_eq!((exchange.protocol, exchange.started, exchange.ended), (super::super::Protocol::H2c, Timestamp(5), Timestamp(9)));
+    assert_eq!(
+        (exchange.protocol, exchange.started, exchange.ended),
+        (super::super::Protocol::H2c, Timestamp(5), Timestamp(9))
+    );
     assert_eq!(exchange.id.started(), Timestamp(5));
     let request = exchange.request.unwrap();
     assert_eq!((request.scheme.as_deref(), request.message.version), (Some("http"), (2, 0)));
@@ -195,7 +205,13 @@ fn a_request_and_its_response_are_an_exchange() {
 fn every_way_to_frame_a_message_is_followed() {
     let (mut run, mut peers) = (Run::begun(), Peers::default());
     // Padding and priority around a block in three frames; padded DATA, also with nothing but padding; trailers.
-    let fields = [(":method", "POST"), (":path", "/p"), (":scheme", "http"), ("host", "b.example"), ("te", "trailers")];
+    let fields = [
+        (":method", "POST"),
+        (":path", "/p"),
+        (":scheme", "http"),
+        ("host", "b.example"),
+        ("te", "trailers"),
+    ];
     let block = peers.block(ToServer, &fields);
     let first = [&[3, 0x80, 0, 0, 0, 15], &block[..4], &[0; 3]].concat();
     run.send(ToServer, &frame(frame::HEADERS, frame::PADDED | frame::WITH_PRIORITY, 1, &first));
@@ -210,18 +226,20 @@ fn every_way_to_frame_a_message_is_followed() {
     // Interim responses, a reset window, an unknown frame type, then the answer.
     let interim = peers.block(ToClient, &[(":status", "103"), ("link", "</style.css>")]);
     run.send(ToClient, &frame(frame::HEADERS, frame::END_HEADERS, 1, &interim));
-    run.send(ToClient, &frame(frame::WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0])).send(ToClient, &frame(0xbe, 0xff, 7, b"???"));
-    run.send(ToClient, &frame(frame::PING, 0, 0, &[0; 8])).send(ToClient, &frame(frame::PRIORITY, 0, 1, &[0; 5]));
+    run.send(ToClient, &frame(frame::WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]))
+        .send(ToClient, &frame(0xbe, 0xff, 7, b"???"));
+    run.send(ToClient, &frame(frame::PING, 0, 0, &[0; 8]))
+        .send(ToClient, &frame(frame::PRIORITY, 0, 1, &[0; 5]));
     run.send(ToClient, &peers.answer(1, "200", false)).send(ToClient, &data(1, false, b"ok"));
     let trailers = peers.block(ToClient, &[("grpc-status", "0")]);
     run.send(ToClient, &frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, 1, &trailers));
-    assert_eq!(
-        run.told(),
-        "POST b.example /p \"datamore\" +x-checksum=7 -> 103 200 \"ok\" +grpc-status=0\n"
-    );
+    assert_eq!(run.told(), "POST b.example /p \"datamore\" +x-checksum=7 -> 103 200 \"ok\" +grpc-status=0\n");
     // Streams side by side, answered in another order.
     run.send(ToServer, &[peers.get(3, "/3"), peers.get(5, "/5"), peers.get(7, "/7")].concat());
-    run.send(ToClient, &[peers.answer(7, "204", true), peers.answer(3, "200", false), data(3, false, b"3")].concat());
+    run.send(
+        ToClient,
+        &[peers.answer(7, "204", true), peers.answer(3, "200", false), data(3, false, b"3")].concat(),
+    );
     run.send(ToClient, &[peers.answer(5, "304", true), data(3, true, b"3")].concat());
     assert_eq!(
         run.told(),
@@ -278,14 +296,16 @@ fn a_stream_that_ends_badly_says_how() {
             |run, peers| {
                 run.send(ToServer, &peers.get(1, "/a"));
                 let block = peers.block(ToClient, &[(":status", "200"), ("content-length", "5")]);
-                run.send(ToClient, &frame(frame::HEADERS, frame::END_HEADERS, 1, &block)).send(ToClient, &data(1, true, b"1234"));
+                run.send(ToClient, &frame(frame::HEADERS, frame::END_HEADERS, 1, &block))
+                    .send(ToClient, &data(1, true, b"1234"));
             },
             "GET a.example /a \"\" -> 200 \"1234\" !bad-content-length(content-length is 5, DATA carried 4)\n",
         ),
         (
             "the answer to HEAD has a length and no content",
             |run, peers| {
-                let head = [(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
+                let head =
+                    [(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
                 let block = peers.block(ToServer, &head);
                 run.send(ToServer, &frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, 1, &block));
                 let block = peers.block(ToClient, &[(":status", "200"), ("content-length", "5")]);
@@ -297,10 +317,19 @@ fn a_stream_that_ends_badly_says_how() {
             "pushed",
             |run, peers| {
                 run.send(ToServer, &peers.get(1, "/a"));
-                let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/style.css"), (":authority", "a.example")];
+                let fields = [
+                    (":method", "GET"),
+                    (":scheme", "http"),
+                    (":path", "/style.css"),
+                    (":authority", "a.example"),
+                ];
                 let block = [&[0, 0, 0, 2][..], &peers.block(ToClient, &fields)].concat();
                 run.send(ToClient, &frame(frame::PUSH_PROMISE, frame::END_HEADERS, 1, &block));
-                run.send(ToClient, &[peers.answer(1, "200", true), peers.answer(2, "200", false), data(2, true, b"css")].concat());
+                run.send(
+                    ToClient,
+                    &[peers.answer(1, "200", true), peers.answer(2, "200", false), data(2, true, b"css")]
+                        .concat(),
+                );
             },
             "GET a.example /a \"\" -> 200 \"\"\nGET a.example /style.css \"\" -> 200 \"css\" \
              !unsolicited-response(promised by the server (PUSH_PROMISE))\n",
@@ -308,7 +337,10 @@ fn a_stream_that_ends_badly_says_how() {
         (
             "a block that does not decode, and what follows",
             |run, peers| {
-                run.send(ToServer, &frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, 1, &[0x82, 0xff, 0xff]));
+                run.send(
+                    ToServer,
+                    &frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, 1, &[0x82, 0xff, 0xff]),
+                );
                 run.send(ToServer, &peers.get(3, "/b"));
                 run.send(ToClient, &[peers.answer(1, "400", true), peers.answer(3, "200", true)].concat());
             },
@@ -317,7 +349,8 @@ fn a_stream_that_ends_badly_says_how() {
         (
             "violations that can be stepped over",
             |run, peers| {
-                run.send(ToServer, &frame(frame::PING, 0, 3, &[0; 8])).send(ToServer, &frame(frame::DATA, 1, 0, b"x"));
+                run.send(ToServer, &frame(frame::PING, 0, 3, &[0; 8]))
+                    .send(ToServer, &frame(frame::DATA, 1, 0, b"x"));
                 let upper = [(":method", "GET"), ("Upper", "1"), (":path", "/a"), ("connection", "close")];
                 let block = peers.block(ToServer, &upper);
                 run.send(ToServer, &frame(frame::HEADERS, frame::END_STREAM | frame::END_HEADERS, 1, &block));
@@ -349,10 +382,11 @@ fn a_stream_that_ends_badly_says_how() {
 
 #[test]
 fn the_end_of_the_connection_tells_what_is_open() {
-    for (kind, name) in [
-        (EndKind::Fin, "cut-by-close"),
-        (EndKind::Reset, "cut-by-reset"),
-        (EndKind::CaptureEnd, "cut-by-capture-end"),
+    for (kind, name, unanswered) in [
+        (EndKind::Fin, "cut-by-close", "no-response(the connection was closed)"),
+        (EndKind::Reset, "cut-by-reset", "no-response(the connection was reset)"),
+        (EndKind::Abandoned, "cut-by-close", "no-response(the connection fell silent)"),
+        (EndKind::CaptureEnd, "cut-by-capture-end", "cut-by-capture-end(no response until then)"),
     ] {
         let (mut run, mut peers) = (Run::begun(), Peers::default());
         run.send(ToServer, &[peers.get(1, "/1"), peers.post(3, "/3"), data(3, false, b"par")].concat());
@@ -362,8 +396,8 @@ fn the_end_of_the_connection_tells_what_is_open() {
         run.close(kind);
         let want = format!(
             "GET a.example /1 \"\" -> 200 \"half\"… !{name}(response)\n\
-             POST a.example /3 \"par\"… -> - !{name}(request) !no-response()\n\
-             GET a.example /5 \"\" -> - !{name}(the request's header fields are cut off) !no-response()\n"
+             POST a.example /3 \"par\"… -> - !{name}(request) !{unanswered}\n\
+             GET a.example /5 \"\" -> - !{name}(the request's header fields are cut off) !{unanswered}\n"
         );
         assert_eq!(run.told(), want);
     }
@@ -381,16 +415,28 @@ fn an_upgraded_request_is_stream_one() {
         message: Message { version: (1, 1), headers, first_byte: Timestamp(1), ..Message::default() },
     };
     let interim = vec![Interim { status: 101, time: Timestamp(1), headers: Headers::default() }];
-    let upgraded =
-        Upgraded { request, interface: Interface::Unknown, offset: 0, interim, gaps: vec![], anomalies: vec![] };
+    let upgraded = Upgraded {
+        request,
+        interface: Interface::Unknown,
+        offset: 0,
+        interim,
+        gaps: vec![],
+        anomalies: vec![],
+    };
     let (mut run, mut peers) = (Run::new(Start::Upgraded(Box::new(upgraded))), Peers::default());
     assert_eq!(run.h2.to_client.max_frame, 65_536, "HTTP2-Settings are the client's settings");
-    run.send(ToClient, &[frame(frame::SETTINGS, 0, 0, &[]), peers.answer(1, "200", false), data(1, true, b"up")].concat());
+    run.send(
+        ToClient,
+        &[frame(frame::SETTINGS, 0, 0, &[]), peers.answer(1, "200", false), data(1, true, b"up")].concat(),
+    );
     let exchange = run.out[0].clone();
     assert_eq!(run.told(), "GET a.example /up \"\"… -> 101 200 \"up\"\n");
     let request = exchange.request.unwrap();
     assert_eq!((request.message.version, request.message.headers.len()), ((1, 1), 1));
-    run.send(ToServer, &[&frame::PREFACE[..], &frame(frame::SETTINGS, 0, 0, &[]), &peers.get(3, "/3")].concat());
+    run.send(
+        ToServer,
+        &[&frame::PREFACE[..], &frame(frame::SETTINGS, 0, 0, &[]), &peers.get(3, "/3")].concat(),
+    );
     run.send(ToClient, &peers.answer(3, "204", true));
     assert_eq!(run.told(), "GET a.example /3 \"\" -> 204 \"\"\n");
 }
@@ -398,19 +444,24 @@ fn an_upgraded_request_is_stream_one() {
 #[test]
 fn a_websocket_over_extended_connect_is_followed() {
     let (mut run, mut peers) = (Run::begun(), Peers::default());
-    let fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":path", "/ws"), (":authority", "a.example")];
+    let fields =
+        [(":method", "CONNECT"), (":protocol", "websocket"), (":path", "/ws"), (":authority", "a.example")];
     let block = peers.block(ToServer, &fields);
-    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 1, &block)).send(ToClient, &peers.answer(1, "200", false));
-    run.send(ToServer, &data(1, false, &[0x81, 0x85, 0x37, 0xfa])).send(ToServer, &data(1, false, &[0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]));
+    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 1, &block))
+        .send(ToClient, &peers.answer(1, "200", false));
+    run.send(ToServer, &data(1, false, &[0x81, 0x85, 0x37, 0xfa]))
+        .send(ToServer, &data(1, false, &[0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]));
     run.send(ToClient, &data(1, true, &[0x81, 0x02, b'h', b'i'])).send(ToServer, &data(1, true, b""));
     let websocket = run.out[0].websocket.clone().unwrap();
     let texts: Vec<_> = websocket.messages.iter().map(|m| (m.to_server, &m.bytes[..])).collect();
     assert_eq!(texts, [(true, &b"Hello"[..]), (false, b"hi")]);
     assert_eq!(run.told(), "CONNECT a.example /ws \"\" -> 200 \"\"\n");
     // Another protocol is named.
-    let fields = [(":method", "CONNECT"), (":protocol", "connect-udp"), (":path", "/"), (":authority", "a.example")];
+    let fields =
+        [(":method", "CONNECT"), (":protocol", "connect-udp"), (":path", "/"), (":authority", "a.example")];
     let block = peers.block(ToServer, &fields);
-    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 3, &block)).send(ToClient, &peers.answer(3, "200", true));
+    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS, 3, &block))
+        .send(ToClient, &peers.answer(3, "200", true));
     run.send(ToServer, &data(3, true, b""));
     assert_eq!(
         run.told(),
@@ -426,11 +477,14 @@ fn picked_up_in_the_middle_it_says_what_is_unknown() {
     // Now: the rest of a frame, the rest of an upload, the rest of a download, then new streams.
     run.send(ToServer, b"...the rest of a frame").send(ToServer, &data(9, true, b"upload"));
     run.send(ToClient, &data(7, true, b"download"));
-    assert_eq!(run.told(), "- -> ? \"download\" !start-not-seen(the response's header section was not seen)\n");
+    assert_eq!(
+        run.told(),
+        "- -> ? \"download\"… !start-not-seen(the response's header section was not seen)\n"
+    );
     run.send(ToClient, &peers.answer(9, "200", true));
     assert_eq!(
         run.told(),
-        "? ? ? \"upload\" -> 200 \"\" !hpack-state-lost(header fields of the response are unknown) \
+        "? ? ? \"upload\"… -> 200 \"\" !hpack-state-lost(header fields of the response are unknown) \
          !start-not-seen(the request's header section was not seen)\n"
     );
     // :authority is an entry of before, the path is a literal; 202 is an entry of before, 201 is not.
@@ -467,8 +521,11 @@ fn a_body_that_says_itself_that_it_is_gzip_is_decoded_where_the_field_is_unknown
         frame(frame::HEADERS, frame::END_HEADERS, 1, &peers.block(ToClient, &fields))
     };
     for (before, want) in [
-        (true, "- -> 200 \"{\\\"type\\\":\\\"Note\\\"}\" !hpack-state-lost(header fields of the response are unknown) \
-                !hpack-state-lost(Content-Encoding is unknown; the body begins as gzip, and was decoded as that)\n"),
+        (
+            true,
+            "- -> 200 \"{\\\"type\\\":\\\"Note\\\"}\" !hpack-state-lost(header fields of the response are unknown) \
+                !hpack-state-lost(Content-Encoding is unknown; the body begins as gzip, and was decoded as that)\n",
+        ),
         (false, "- -> 200 \"{\\\"type\\\":\\\"Note\\\"}\"\n"),
     ] {
         let (mut run, mut peers) = (Run::new(Start::MidStream), Peers::default());
@@ -494,7 +551,10 @@ fn an_answer_that_overtakes_its_request_waits_for_it() {
     run.ack = Some(run.at[1] + request.len() as u64);
     run.send(ToClient, &peers.answer(3, "200", true));
     run.lose(ToServer, request.len());
-    assert_eq!(run.told(), format!("- -> 200 \"\" [{}+{}]\n", run.at[1] - request.len() as u64, request.len()));
+    assert_eq!(
+        run.told(),
+        format!("- -> 200 \"\" [{}+{}]\n", run.at[1] - request.len() as u64, request.len())
+    );
 }
 
 #[test]
@@ -505,8 +565,20 @@ fn a_hole_takes_only_what_it_must() {
     // Offsets count from the HEADERS of stream 3 in each direction.
     let cases: &[Case] = &[
         ("nothing", ToClient, 0, 0, "POST a.example /3 \"12345678\" -> 200 \"abcdefgh\"\n"),
-        ("in DATA of the request", ToServer, 0x100 + 9 + 2, 3, "POST a.example /3 \"12678\"… -> 200 \"abcdefgh\" [G]\n"),
-        ("in DATA of the response, to its end", ToClient, 0x100 + 9 + 4, 4, "POST a.example /3 \"12345678\" -> 200 \"abcd\"… [G]\n"),
+        (
+            "in DATA of the request",
+            ToServer,
+            0x100 + 9 + 2,
+            3,
+            "POST a.example /3 \"12678\"… -> 200 \"abcdefgh\" [G]\n",
+        ),
+        (
+            "in DATA of the response, to its end",
+            ToClient,
+            0x100 + 9 + 4,
+            4,
+            "POST a.example /3 \"12345678\" -> 200 \"abcd\"… [G]\n",
+        ),
         (
             "the header of a DATA frame",
             ToClient,
@@ -526,14 +598,14 @@ fn a_hole_takes_only_what_it_must() {
             ToClient,
             0,
             0x100,
-            "POST a.example /3 \"12345678\" -> ? \"abcdefgh\" [G] !start-not-seen(the response's header section was not seen)\n",
+            "POST a.example /3 \"12345678\" -> ? \"abcdefgh\"… [G] !start-not-seen(the response's header section was not seen)\n",
         ),
         (
             "the whole HEADERS of the request",
             ToServer,
             0,
             0x100,
-            "? ? ? \"12345678\" -> 200 \"abcdefgh\" !start-not-seen(the request's header section was not seen)\n",
+            "? ? ? \"12345678\"… -> 200 \"abcdefgh\" !start-not-seen(the request's header section was not seen)\n",
         ),
     ];
     for (what, direction, from, length, want) in cases {
@@ -581,7 +653,10 @@ fn after_a_hole_the_table_is_lost_and_other_streams_go_on() {
     run.lose(ToServer, lost.len());
     run.send(ToServer, b"in the middle of a frame");
     run.send(ToServer, &[peers.get(5, "/5"), data(1, true, b"end")].concat());
-    run.send(ToClient, &[peers.answer(5, "200", true), peers.answer(3, "200", true), peers.answer(1, "200", true)].concat());
+    run.send(
+        ToClient,
+        &[peers.answer(5, "200", true), peers.answer(3, "200", true), peers.answer(1, "200", true)].concat(),
+    );
     let told = run.told();
     let lines: Vec<&str> = told.lines().collect();
     assert!(lines[0].starts_with("GET ? /5 \"\" -> 200 \"\" !hpack-state-lost"), "{told}");
@@ -594,7 +669,8 @@ fn after_a_hole_the_table_is_lost_and_other_streams_go_on() {
 #[test]
 fn a_stream_that_a_hole_may_have_ended_is_not_waited_for_for_ever() {
     let (mut run, mut peers) = (Run::begun(), Peers::default());
-    run.send(ToServer, &[peers.get(1, "/1"), peers.get(3, "/3")].concat()).send(ToClient, &peers.answer(3, "200", false));
+    run.send(ToServer, &[peers.get(1, "/1"), peers.get(3, "/3")].concat())
+        .send(ToClient, &peers.answer(3, "200", false));
     run.lose(ToClient, 100);
     run.clock += PATIENCE / 2;
     run.send(ToClient, &data(3, false, b"after"));
@@ -621,11 +697,15 @@ fn limits_hold() {
     // Heads: by octets, by fields, and in many frames.
     let (mut run, mut peers) = (Run::begun(), Peers::default());
     (run.config.head_limit, run.config.fields_limit) = (200, 5);
-    let block = peers.block(ToServer, &[(":method", "GET"), ("a", &"x".repeat(150)), ("b", &"y".repeat(150)), ("c", "d")]);
+    let block = peers
+        .block(ToServer, &[(":method", "GET"), ("a", &"x".repeat(150)), ("b", &"y".repeat(150)), ("c", "d")]);
     run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 1, &block[..]));
     let fields: Vec<(String, String)> = (0..9).map(|n| (format!("f{n}"), "v".into())).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (&**n, &**v)).collect();
-    run.send(ToServer, &frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 3, &peers.block(ToServer, &fields)));
+    run.send(
+        ToServer,
+        &frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 3, &peers.block(ToServer, &fields)),
+    );
     run.send(ToServer, &frame(frame::HEADERS, 0, 5, &peers.block(ToServer, &[(":method", "PUT")])));
     for _ in 0..9 {
         run.send(ToServer, &frame(frame::CONTINUATION, 0, 5, &[0x83; 50]));
@@ -714,19 +794,20 @@ struct Played {
 
 fn played() -> impl Strategy<Value = Vec<Played>> {
     let content = || prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..3);
-    let path = prop::sample::select(vec!["/inbox", "/users/alice", "/outbox?page=1", "/"]).prop_map(str::to_owned);
+    let path =
+        prop::sample::select(vec!["/inbox", "/users/alice", "/outbox?page=1", "/"]).prop_map(str::to_owned);
     let status = prop::sample::select(vec![200_u16, 202, 404, 503]);
-    let stream = (path, content(), status, content(), prop::option::of(any::<u8>()), any::<bool>(), any::<bool>()).prop_map(
-        |(path, sent, status, answer, padding, trailers, continued)| Played {
-            path,
-            sent,
-            status,
-            answer,
-            padding,
-            trailers,
-            continued,
-        },
-    );
+    let stream =
+        (path, content(), status, content(), prop::option::of(any::<u8>()), any::<bool>(), any::<bool>())
+            .prop_map(|(path, sent, status, answer, padding, trailers, continued)| Played {
+                path,
+                sent,
+                status,
+                answer,
+                padding,
+                trailers,
+                continued,
+            });
     prop::collection::vec(stream, 0..8)
 }
 
@@ -741,7 +822,11 @@ fn message(
     let block = peers.block(direction, fields);
     let mut out = if played.continued {
         let (first, second) = block.split_at(block.len() / 2);
-        [frame(frame::HEADERS, 0, number, first), frame(frame::CONTINUATION, frame::END_HEADERS, number, second)].concat()
+        [
+            frame(frame::HEADERS, 0, number, first),
+            frame(frame::CONTINUATION, frame::END_HEADERS, number, second),
+        ]
+        .concat()
     } else {
         frame(frame::HEADERS, frame::END_HEADERS, number, &block)
     };
@@ -772,7 +857,8 @@ fn conversation(all: &[Played]) -> Vec<(Vec<u8>, Vec<u8>)> {
             let number = n as u32 * 2 + 1;
             let status = played.status.to_string();
             let number_text = format!("n{n}");
-            let asked = [(":method", "POST"), (":path", &*played.path), (":authority", "a"), ("x-n", &*number_text)];
+            let asked =
+                [(":method", "POST"), (":path", &*played.path), (":authority", "a"), ("x-n", &*number_text)];
             let answered = [(":status", &*status), ("x-n", &*number_text)];
             (
                 message(&mut peers, ToServer, number, &asked, &played.sent, played),
@@ -794,7 +880,8 @@ fn inside_header(octets: &[u8], at: usize) -> bool {
 
 /// What of an exchange must be so if it is known.
 fn check(exchange: &Exchange, all: &[Played], whole: bool) -> Result<(), TestCaseError> {
-    let number = |headers: &Headers| -> Option<usize> { headers.text("x-n")?.strip_prefix('n')?.parse().ok() };
+    let number =
+        |headers: &Headers| -> Option<usize> { headers.text("x-n")?.strip_prefix('n')?.parse().ok() };
     let asked = exchange.request.as_ref().and_then(|r| number(&r.message.headers));
     let answered = exchange.response.as_ref().and_then(|r| number(&r.message.headers));
     if let (Some(asked), Some(answered)) = (asked, answered) {
@@ -806,16 +893,22 @@ fn check(exchange: &Exchange, all: &[Played], whole: bool) -> Result<(), TestCas
     }
     if let (Some(n), Some(request)) = (asked, &exchange.request) {
         let played = &all[n];
-        if whole || request.target.is_some() { prop_assert_eq!(request.target.as_deref(), Some(&*played.path)); }
+        if whole || request.target.is_some() {
+            prop_assert_eq!(request.target.as_deref(), Some(&*played.path));
+        }
         if whole || request.message.body.complete {
             prop_assert!(request.message.body.complete);
             prop_assert_eq!(&request.message.body.bytes, &played.sent.concat());
         }
-        if whole { prop_assert_eq!(request.message.trailers.len(), usize::from(played.trailers)); }
+        if whole {
+            prop_assert_eq!(request.message.trailers.len(), usize::from(played.trailers));
+        }
     }
     if let (Some(n), Some(response)) = (answered, &exchange.response) {
         let played = &all[n];
-        if whole || response.status.is_some() { prop_assert_eq!(response.status, Some(played.status)); }
+        if whole || response.status.is_some() {
+            prop_assert_eq!(response.status, Some(played.status));
+        }
         if whole || response.message.body.complete {
             prop_assert!(response.message.body.complete);
             prop_assert_eq!(&response.message.body.bytes, &played.answer.concat());

@@ -25,7 +25,9 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Owned>, Error> {
 fn shown(decoder: &mut Decoder, block: &[u8]) -> String {
     match decode(decoder, block) {
         Ok(fields) => {
-            let part = |p: &Option<Vec<u8>>| p.as_ref().map_or("?".into(), |p| String::from_utf8_lossy(p).into_owned());
+            let part = |p: &Option<Vec<u8>>| {
+                p.as_ref().map_or("?".into(), |p| String::from_utf8_lossy(p).into_owned())
+            };
             fields.iter().map(|(n, v)| format!("{}: {}\n", part(n), part(v))).collect()
         }
         Err(error) => format!("error: {error}\n"),
@@ -49,56 +51,76 @@ fn the_examples_of_the_rfc_decode() {
     // (section, table size to begin with, [(block, fields, size of the table afterwards)])
     type Example = (&'static str, Option<usize>, &'static [(&'static str, &'static str, usize)]);
     let examples: &[Example] = &[
-        ("C.2.1", None, &[(
-            "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
-            "custom-key: custom-header\n",
-            55,
-        )]),
+        (
+            "C.2.1",
+            None,
+            &[(
+                "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+                "custom-key: custom-header\n",
+                55,
+            )],
+        ),
         ("C.2.2", None, &[("040c 2f73 616d 706c 652f 7061 7468", ":path: /sample/path\n", 0)]),
         ("C.2.3", None, &[("1008 7061 7373 776f 7264 0673 6563 7265 74", "password: secret\n", 0)]),
         ("C.2.4", None, &[("82", ":method: GET\n", 0)]),
-        ("C.3", None, &[
-            ("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", REQUEST_1, 57),
-            ("8286 84be 5808 6e6f 2d63 6163 6865", REQUEST_2, 110),
-            ("8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65", REQUEST_3, 164),
-        ]),
-        ("C.4", None, &[
-            ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", REQUEST_1, 57),
-            ("8286 84be 5886 a8eb 1064 9cbf", REQUEST_2, 110),
-            ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", REQUEST_3, 164),
-        ]),
-        ("C.5", Some(256), &[
-            (
-                "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 \
+        (
+            "C.3",
+            None,
+            &[
+                ("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", REQUEST_1, 57),
+                ("8286 84be 5808 6e6f 2d63 6163 6865", REQUEST_2, 110),
+                ("8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65", REQUEST_3, 164),
+            ],
+        ),
+        (
+            "C.4",
+            None,
+            &[
+                ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", REQUEST_1, 57),
+                ("8286 84be 5886 a8eb 1064 9cbf", REQUEST_2, 110),
+                ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", REQUEST_3, 164),
+            ],
+        ),
+        (
+            "C.5",
+            Some(256),
+            &[
+                (
+                    "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 \
                  3a32 3120 474d 546e 1768 7474 7073 3a2f 2f77 7777 2e65 7861 6d70 6c65 2e63 6f6d",
-                RESPONSE_1,
-                222,
-            ),
-            ("4803 3330 37c1 c0bf", RESPONSE_2, 222),
-            (
-                "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d 54c0 5a04 677a \
+                    RESPONSE_1,
+                    222,
+                ),
+                ("4803 3330 37c1 c0bf", RESPONSE_2, 222),
+                (
+                    "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d 54c0 5a04 677a \
                  6970 7738 666f 6f3d 4153 444a 4b48 514b 425a 584f 5157 454f 5049 5541 5851 5745 4f49 553b 206d \
                  6178 2d61 6765 3d33 3630 303b 2076 6572 7369 6f6e 3d31",
-                RESPONSE_3,
-                215,
-            ),
-        ]),
-        ("C.6", Some(256), &[
-            (
-                "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d \
+                    RESPONSE_3,
+                    215,
+                ),
+            ],
+        ),
+        (
+            "C.6",
+            Some(256),
+            &[
+                (
+                    "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d \
                  29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3",
-                RESPONSE_1,
-                222,
-            ),
-            ("4883 640e ffc1 c0bf", RESPONSE_2, 222),
-            (
-                "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab 77ad 94e7 821d \
+                    RESPONSE_1,
+                    222,
+                ),
+                ("4883 640e ffc1 c0bf", RESPONSE_2, 222),
+                (
+                    "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab 77ad 94e7 821d \
                  d7f2 e6c7 b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f 9587 3160 65c0 03ed 4ee5 b106 \
                  3d50 07",
-                RESPONSE_3,
-                215,
-            ),
-        ]),
+                    RESPONSE_3,
+                    215,
+                ),
+            ],
+        ),
     ];
     for (section, limit, blocks) in examples {
         let mut decoder = Decoder::new();
@@ -179,7 +201,10 @@ fn what_is_kept_is_bounded_whatever_the_peers_agreed_on() {
     decode(&mut decoder, &block).unwrap();
     assert!(decoder.held() <= KEEP_LIMIT);
     assert!(decoder.is_lost(), "older entries exist and are not kept");
-    assert_eq!(decode(&mut decoder, &[0xbe]).unwrap(), [(Some(99_999_u32.to_be_bytes().to_vec()), Some(vec![]))]);
+    assert_eq!(
+        decode(&mut decoder, &[0xbe]).unwrap(),
+        [(Some(99_999_u32.to_be_bytes().to_vec()), Some(vec![]))]
+    );
     let mut far = Vec::new();
     encode_integer(50_000, 7, 0x80, &mut far);
     assert_eq!(decode(&mut decoder, &far).unwrap(), [(None, None)]);
@@ -253,7 +278,14 @@ impl Encoder {
         out.extend(coded);
     }
 
-    pub(in crate::http) fn field(&mut self, name: &[u8], value: &[u8], insert: bool, huffman: bool, out: &mut Vec<u8>) {
+    pub(in crate::http) fn field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        insert: bool,
+        huffman: bool,
+        out: &mut Vec<u8>,
+    ) {
         let all = || {
             STATIC
                 .iter()
@@ -284,7 +316,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<(bool, Vec<Step>)>> {
     let name = prop_oneof![
-        prop::sample::select(vec![&b":status"[..], b"content-type", b"x-a", b"x-b", b"date"]).prop_map(<[u8]>::to_vec),
+        prop::sample::select(vec![&b":status"[..], b"content-type", b"x-a", b"x-b", b"date"])
+            .prop_map(<[u8]>::to_vec),
         prop::collection::vec(any::<u8>(), 0..6),
     ];
     let value = prop_oneof![

@@ -20,7 +20,8 @@ fn text() -> BoxedStrategy<Box<str>> {
         "[a-z/:.@]{1,12}".prop_map(Box::from),
         "\\PC{0,4}".prop_map(Box::from),
         Just("x".repeat(300).into()),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn texts() -> BoxedStrategy<Vec<Box<str>>> {
@@ -35,7 +36,8 @@ fn time() -> BoxedStrategy<Timestamp> {
     prop_oneof![
         (0..4_000_000_u64).prop_map(|n| Timestamp(START + n - 1000)),
         any::<u64>().prop_map(Timestamp)
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn headers() -> BoxedStrategy<Headers> {
@@ -49,7 +51,8 @@ fn headers() -> BoxedStrategy<Headers> {
             headers.push(name.as_deref(), value.as_deref());
         }
         headers
-    }).boxed()
+    })
+    .boxed()
 }
 
 fn body() -> BoxedStrategy<Body> {
@@ -72,20 +75,21 @@ fn body() -> BoxedStrategy<Body> {
                 bytes,
                 holes,
             },
-        ).boxed()
+        )
+        .boxed()
 }
 
 fn message() -> BoxedStrategy<Message> {
-    (any::<(u8, u8)>(), headers(), headers(), body(), time(), time()).prop_map(
-        |(version, headers, trailers, body, first_byte, last_byte)| Message {
+    (any::<(u8, u8)>(), headers(), headers(), body(), time(), time())
+        .prop_map(|(version, headers, trailers, body, first_byte, last_byte)| Message {
             version,
             headers,
             trailers,
             body,
             first_byte,
             last_byte,
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn websocket() -> BoxedStrategy<WebSocket> {
@@ -109,15 +113,15 @@ fn websocket() -> BoxedStrategy<WebSocket> {
             sha256,
             bytes,
         });
-    (number(), vec(one, 0..3), number(), option::of(text()), option::of(any::<u16>())).prop_map(
-        |(frames, messages, messages_dropped, extensions, close_code)| WebSocket {
+    (number(), vec(one, 0..3), number(), option::of(text()), option::of(any::<u16>()))
+        .prop_map(|(frames, messages, messages_dropped, extensions, close_code)| WebSocket {
             frames,
             messages,
             messages_dropped,
             extensions,
             close_code,
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 pub(super) fn exchange() -> BoxedStrategy<Exchange> {
@@ -188,7 +192,8 @@ pub(super) fn exchange() -> BoxedStrategy<Exchange> {
                     anomalies,
                 }
             },
-        ).boxed()
+        )
+        .boxed()
 }
 
 pub(super) fn reading() -> BoxedStrategy<Reading> {
@@ -285,7 +290,8 @@ pub(super) fn reading() -> BoxedStrategy<Reading> {
                     federation,
                 }
             },
-        ).boxed()
+        )
+        .boxed()
 }
 
 /// A record with its bodies behind it.

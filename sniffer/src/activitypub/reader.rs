@@ -1,0 +1,267 @@
+//! The readers, joined: takes an exchange apart once, decides its kind, says what it meant, and lets the memory learn
+//! from it. What was not seen is said to be unknown.
+
+use super::classify::{self, Evidence};
+use super::document::Node;
+use super::head::{Answer, Head, Media, whole};
+use super::learn::{self, Learnt};
+use super::place::{self, Guess};
+use super::sentence::Outcome;
+use super::teach::teach;
+use super::{Kind, Reading, Sentence, activity, delivery, digest, fetch, lints, names, origin, reason, signature};
+use crate::http::{Exchange, Request};
+
+/// Reads exchanges, in order of their completion, and remembers what helps with later ones (keys, actors, inboxes,
+/// who sits behind which address), within bounds.
+#[derive(Debug, Default)]
+pub struct Reader {
+    pub(super) learnt: Learnt,
+}
+
+/// One exchange with everything that the sentences need.
+pub(super) struct Scene<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) head: &'a Head<'a>,
+    pub(super) answer: &'a Answer<'a>,
+    /// Who asked, as written in sentences: host, else address.
+    pub(super) from: &'a str,
+    /// Who was asked.
+    pub(super) to: &'a str,
+    pub(super) guess: Guess<'a>,
+    /// The target's page with and without the query, as [`learn::key`] makes it.
+    pub(super) key: String,
+    pub(super) base_key: String,
+    pub(super) sent: Option<&'a Node<'a>>,
+    pub(super) answered: Option<&'a Node<'a>>,
+    /// It was a browser that asked.
+    pub(super) browser: bool,
+}
+
+impl Scene<'_> {
+    /// The host that was asked, or nothing.
+    pub(super) fn host(&self) -> &str {
+        self.head.host.unwrap_or(self.to)
+    }
+
+    /// The target as a URL. The scheme is https: what comes in the clear was decrypted by the proxy.
+    pub(super) fn url(&self) -> String {
+        let query = self.head.query.map(|q| format!("?{q}")).unwrap_or_default();
+        format!("https://{}{}{query}", self.host(), self.head.path.unwrap_or_default())
+    }
+
+    /// The target as written in sentences.
+    pub(super) fn page(&self) -> String {
+        names::thing(&self.url())
+    }
+
+    /// A sentence about asking, with how it ended.
+    pub(super) fn ask(&self, template: &str, slots: &[(&str, &str)]) -> Sentence {
+        let outcome = fetch::outcome(self.exchange);
+        let status = self.exchange.response.as_ref().and_then(|r| r.status).map(|s| s.to_string());
+        let mut all: Vec<(&str, &str)> = vec![("from", self.from), ("to", self.to)];
+        all.extend_from_slice(slots);
+        if outcome != Outcome::Fine
+            && let Some(status) = &status
+        {
+            all.push(("status", status));
+        }
+        Sentence::new(outcome.template(template), &all)
+    }
+}
+
+impl Reader {
+    /// With nothing learnt.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What this exchange meant. Learns from it.
+    pub fn read(&mut self, exchange: &Exchange) -> Reading {
+        match &exchange.request {
+            Some(request) => self.asked(exchange, request),
+            None => self.lone(exchange),
+        }
+    }
+
+    /// A response whose request was not seen: what it holds is said, what it answers is not guessed.
+    fn lone(&mut self, exchange: &Exchange) -> Reading {
+        let mut reading = Reading::unknown();
+        let Some(response) = &exchange.response else { return reading };
+        let learnt = &mut self.learnt;
+        let to = learnt
+            .host_served(exchange.ends.server)
+            .map_or_else(|| exchange.ends.server.to_string(), String::from);
+        let answer = Answer::new(&response.message.headers);
+        let body = whole(&response.message.body).filter(|_| answer.media.has(Media::ASISH));
+        let node = body.and_then(Node::parse);
+        reading.sentence = match (node.as_ref(), response.status) {
+            (Some(node), _) if node.is_actor() && node.id.is_some() => {
+                let name = names::actor(node.id.as_deref().unwrap_or_default(), learnt);
+                Sentence::new("response.lone.actor", &[("to", &to), ("actor", &name)])
+            }
+            (Some(node), _) if node.is_collection() => {
+                let object = node.id.as_deref().map_or_else(|| "?".to_owned(), names::thing);
+                Sentence::new("response.lone.collection", &[("to", &to), ("object", &object)])
+            }
+            (Some(node), _) if !node.types.is_empty() => {
+                let r#type = node.type_in(activity::known_type).unwrap_or_default();
+                Sentence::new("response.lone.object", &[("to", &to), ("type", r#type)])
+            }
+            (_, Some(status)) => {
+                Sentence::new("response.lone", &[("to", &to), ("status", &status.to_string())])
+            }
+            (_, None) => Sentence::new("response.lone.unknown", &[("to", &to)]),
+        };
+        reading.signature.explanation = Some("the request was not seen".into());
+        reading
+    }
+
+    fn asked(&mut self, exchange: &Exchange, request: &Request) -> Reading {
+        let learnt = &mut self.learnt;
+        let head = Head::new(request);
+        let response = exchange.response.as_ref();
+        let status = response.and_then(|r| r.status);
+        let answer = response.map(|r| Answer::new(&r.message.headers)).unwrap_or_default();
+
+        let (signature, form) = signature::read(&head);
+        let digest = digest::check(&head, &request.message.body);
+        let agent = head.user_agent.map(|text| learnt.agent(text)).unwrap_or_default();
+        let refused = status.is_some_and(|s| s >= 400);
+        let origin = origin::find(&head, &agent, &signature, exchange.ends.client, refused, learnt);
+        if let Some(host) = head.host {
+            learnt.server(exchange.ends.server, host);
+        }
+
+        let path = head.path.unwrap_or_default();
+        let guess = place::guess(path);
+        let (base_key, key) = keys(&head);
+        let role = learnt.known_place(&base_key).or_else(|| learnt.known_place(&key)).map(|(role, _)| role);
+        let is_key = learnt.keys.get(&*key).is_some();
+
+        let sent = request_body(&head, request).and_then(Node::parse);
+        let fine = status.is_some_and(|s| (200..300).contains(&s));
+        let answered = response
+            .filter(|_| fine && wants_document(&head, &answer, path))
+            .and_then(|r| whole(&r.message.body))
+            .and_then(Node::parse);
+
+        let evidence = Evidence {
+            head: &head,
+            agent: &agent,
+            answer: &answer,
+            sent: sent.as_ref(),
+            answered: answered.as_ref(),
+            guess,
+            role,
+            key: is_key,
+            server: origin.host.is_some(),
+            websocket: exchange.websocket.is_some(),
+        };
+        let kind = classify::kind(&evidence);
+        let federation = classify::federation(kind, &evidence);
+        let browser = evidence.is_client() && agent.browser;
+
+        let from = origin
+            .host
+            .as_deref()
+            .or(origin.address.as_deref())
+            .map_or_else(|| exchange.ends.client.ip().to_string(), ToOwned::to_owned);
+        let to = match head.host {
+            Some(host) => host.to_ascii_lowercase(),
+            None => learnt
+                .host_served(exchange.ends.server)
+                .map_or_else(|| exchange.ends.server.to_string(), String::from),
+        };
+        let scene = Scene {
+            exchange,
+            head: &head,
+            answer: &answer,
+            from: &from,
+            to: &to,
+            guess,
+            key,
+            base_key,
+            sent: sent.as_ref(),
+            answered: answered.as_ref(),
+            browser,
+        };
+        teach(kind, &scene, &signature, status, learnt);
+
+        let delivered = matches!(kind, Kind::InboxDelivery | Kind::OutboxPost);
+        let activity = sent
+            .as_ref()
+            .filter(|node| delivered && (node.is_activity() || node.type_in(|_| false).is_some()))
+            .map(|node| activity::read(node, learnt));
+        let sentence = match kind {
+            Kind::InboxDelivery => {
+                delivery::sentence(&scene, &request.message.body, activity.as_ref(), learnt)
+            }
+            Kind::OutboxPost => delivery::outbox(&scene, learnt),
+            _ => fetch::sentence(kind, &scene, learnt),
+        };
+        let lints = lints::check(&lints::Case {
+            kind,
+            scene: &scene,
+            status,
+            headers: &request.message.headers,
+            body: &request.message.body,
+            signature: &signature,
+            form,
+            digest,
+        });
+        let reason = reason::find(
+            &reason::Case {
+                kind,
+                scene: &scene,
+                status,
+                signature: &signature,
+                form,
+                digest: digest.digest,
+                lints: &lints,
+                answer: response.map(|r| &r.message.body),
+            },
+            learnt,
+        );
+        Reading {
+            kind,
+            sentence,
+            activity,
+            signature,
+            digest: digest.digest,
+            origin: Some(origin),
+            lints,
+            reason,
+            federation,
+        }
+    }
+}
+
+/// The target's page as keys of the memory: without and with the query.
+fn keys(head: &Head<'_>) -> (String, String) {
+    let (Some(host), Some(path)) = (head.host, head.path) else { return (String::new(), String::new()) };
+    let base = learn::key(host, path);
+    let full = match head.query {
+        Some(query) => format!("{base}?{query}"),
+        None => base.clone(),
+    };
+    (base, full)
+}
+
+/// The request's body, where it may be an activity.
+fn request_body<'a>(head: &Head<'_>, request: &'a Request) -> Option<&'a [u8]> {
+    let path = head.path.unwrap_or_default();
+    let tail = path.strip_suffix('/').unwrap_or(path);
+    let likely = head.content_type.has(Media::ASISH)
+        || ((head.is_post() || head.method.is_none())
+            && (head.path.is_none() || tail.ends_with("/inbox") || tail.ends_with("/outbox")));
+    whole(&request.message.body).filter(|_| likely)
+}
+
+/// Whether the answer may be a document that tells something.
+fn wants_document(head: &Head<'_>, answer: &Answer<'_>, path: &str) -> bool {
+    if !answer.media.has(Media::ANY_JSON) || head.method.is_some_and(|m| m != "GET") {
+        return false;
+    }
+    let api = path.starts_with("/api/") && !path.contains("nodeinfo");
+    answer.media.has(Media::ASISH) || !api && !head.has_bearer()
+}
