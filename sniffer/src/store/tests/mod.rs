@@ -1,6 +1,7 @@
 //! The store as its users meet it.
 
 mod broken;
+mod measure;
 mod pages;
 mod records;
 mod retention;
