@@ -79,7 +79,9 @@ impl Lines {
     fn sentence(&mut self, row: &Row) -> String {
         let slots = row.slots.iter().map(|(slot, value)| {
             let shown = match value.rsplit_once('@') {
-                Some((name, host)) if !name.is_empty() && is_host(host) => format!("{name}@{}", self.shorten(host)),
+                Some((name, host)) if !name.is_empty() && is_host(host) => {
+                    format!("{name}@{}", self.shorten(host))
+                }
                 None if is_host(value) => self.shorten(value),
                 _ => value.to_string(),
             };
@@ -127,7 +129,8 @@ impl Lines {
 
 /// Looks like a host name: two labels or more, and nothing that only a path or a sentence has.
 fn is_host(text: &str) -> bool {
-    let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     text.contains('.') && text.split('.').all(label)
 }
 
