@@ -9,3 +9,6 @@
 )]
 
 mod body;
+mod conversations;
+mod properties;
+mod script;
