@@ -210,7 +210,7 @@ pub(super) fn kinds(exchange: &Exchange) -> Vec<AnomalyKind> {
     exchange.anomalies.iter().map(|anomaly| anomaly.kind).collect()
 }
 
-fn line(exchange: &Exchange) -> String {
+pub(super) fn line(exchange: &Exchange) -> String {
     let body = |body: &crate::http::Body| {
         let mark = if body.complete { "" } else { "!" };
         match String::from_utf8_lossy(&body.bytes) {
