@@ -9,6 +9,8 @@
 //! A response waits here until the requests that its sender had received were delivered or are known to be missing: a
 //! hole is declared later than what came after it in the other direction.
 
+#![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -69,6 +71,17 @@ pub(super) struct Connection {
     uncertain: bool,
     /// The client sends requests before it has the answer to the last one: after a hole nothing is sure any more.
     pipelines: bool,
+    /// What the client had received when it began its last request.
+    last_ack: Option<u64>,
+    /// Where the last response ended, and what its sender had received when it began; `None` where that is not known.
+    answered_to: Option<u64>,
+    answer_ack: Option<u64>,
+    /// Where the body that a hole has just cut would have ended.
+    torn_end: Option<u64>,
+    /// Where the response at hand began.
+    answer_begin: Option<Begin>,
+    /// A pair that a lost request makes a little doubtful, until the client says more.
+    doubt: Option<Box<Doubt>>,
     /// The flow was picked up mid-stream: what its directions begin with is no message start, unless it looks like one.
     mid_stream: bool,
     /// Nothing waits: the waiting was too long.
@@ -114,7 +127,7 @@ struct Side {
     ended: Option<EndKind>,
     /// Holes where a message or more may have been lost, since the last sure pair.
     holes: Vec<GapMark>,
-    /// The next message follows such a hole.
+    /// The next message follows such a hole, or bytes that are none.
     lost: bool,
     /// Empty lines came before the next message.
     blank: bool,
@@ -158,6 +171,8 @@ struct PartialHead {
     /// Where to look for the end from.
     searched: usize,
     charged: usize,
+    /// It may yet be the preface of HTTP/2 or a PROXY header.
+    prefix: bool,
     /// The head is larger than the limit: only lines that decide framing are added to `bytes` from here on, and this is
     /// the line at hand.
     overflow: Option<Vec<u8>>,
@@ -170,6 +185,19 @@ enum Extended {
     More,
     /// There is no memory for it.
     Refused,
+}
+
+/// A whole exchange whose request came after a lost one. If the client does not wait for answers, the response may be
+/// that of the lost request; then another response follows before another request does.
+#[derive(Debug)]
+struct Doubt {
+    pending: Pending,
+    answer: Begin,
+    /// Where the response ended.
+    end: Option<u64>,
+    /// The client went on, and neither said that it had waited nor that it had not.
+    undecided: bool,
+    since: Timestamp,
 }
 
 /// A request that was not told yet.
@@ -190,6 +218,8 @@ struct Pending {
     asked: bool,
     /// The response is over.
     answered: bool,
+    /// It was paired behind a lost request.
+    doubtful: bool,
     /// Octets charged to the budget.
     charged: usize,
 }
@@ -228,6 +258,17 @@ impl Side {
         }
     }
 
+    /// The body at hand, if there is one; its message is over then.
+    fn take_body(&mut self) -> Option<Box<Receiving>> {
+        match std::mem::replace(&mut self.place, Place::Start) {
+            Place::Body(receiving) => Some(receiving),
+            other => {
+                self.place = other;
+                None
+            }
+        }
+    }
+
     /// A message is over that was followed to its end, or is given up: what comes next?
     fn out_of_step(&mut self) {
         self.place = Place::Hunting;
@@ -249,6 +290,12 @@ impl Connection {
             lone: None,
             uncertain: mid_stream,
             pipelines: false,
+            last_ack: None,
+            answered_to: (!mid_stream).then_some(0),
+            answer_ack: (!mid_stream).then_some(0),
+            torn_end: None,
+            answer_begin: None,
+            doubt: None,
             mid_stream,
             forced: false,
             listed: false,
@@ -273,6 +320,7 @@ impl Connection {
             .into_iter()
             .filter(|side| !side.waiting.is_empty())
             .map(|side| side.waiting_since)
+            .chain(self.doubt.as_ref().map(|doubt| doubt.since))
             .min()
     }
 
@@ -281,6 +329,7 @@ impl Connection {
         self.forced = true;
         self.wake(scope);
         self.forced = false;
+        self.believe(scope);
     }
 
     /// Whether both directions have ended and all is told.
@@ -497,6 +546,7 @@ impl Connection {
                     if matches!(self.speaks, Speaks::Unknown) && !self.to_server.lost {
                         match (probe::preface(rest), probe::proxy_header(rest)) {
                             (Prefix::Whole(_), _) => {
+                                self.leave(scope);
                                 self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::Preface)));
                                 return Outcome::Switched(taken);
                             }
@@ -505,8 +555,9 @@ impl Connection {
                                 continue;
                             }
                             (Prefix::Partial, _) | (_, Prefix::Partial) if self.to_client.ended.is_none() => {
-                                self.begin_head(data, taken, scope);
-                                return Outcome::Done;
+                                self.to_server.latest = data.time;
+                                self.to_server.place = Place::Head(PartialHead::new(begin_at(data, taken), true));
+                                continue;
                             }
                             _ => {}
                         }
@@ -532,6 +583,38 @@ impl Connection {
                             return Outcome::Done;
                         }
                         Parsed::Not => return self.no_message(data, taken, scope),
+                    }
+                }
+                Place::Head(partial) if partial.prefix => {
+                    let octet = rest.get(..1).unwrap_or_default();
+                    match partial.extend_prefix(octet, scope.config, scope.budget) {
+                        Extended::Refused => {
+                            self.drop_head(Direction::ToServer, scope);
+                            continue;
+                        }
+                        Extended::More => {
+                            taken = taken.saturating_add(1);
+                            if !partial.prefix {
+                                // The empty lines before a request look like the beginning of a PROXY header.
+                                let blank = blank_lines(&partial.bytes);
+                                partial.bytes.drain(..blank);
+                                partial.begin.offset = partial.begin.offset.saturating_add(blank as u64);
+                                self.to_server.blank |= blank > 0;
+                            }
+                        }
+                        Extended::Ends(_) => {
+                            taken = taken.saturating_add(1);
+                            let Some(partial) = self.take_head(Direction::ToServer, scope) else { continue };
+                            if matches!(probe::preface(&partial.bytes), Prefix::Whole(_)) {
+                                let mut h2 = Box::new(H2::new(self.ends, self.flow, h2::Start::Preface));
+                                let (bytes, offset) = (Cow::Borrowed(&*partial.bytes), partial.begin.offset);
+                                let preface = Data { bytes, offset, ..*data };
+                                h2.data(&preface, scope.config, scope.budget, scope.out);
+                                self.leave(scope);
+                                self.speaks = Speaks::H2(h2);
+                                return Outcome::Switched(taken);
+                            }
+                        }
                     }
                 }
                 Place::Head(partial) => {
@@ -560,6 +643,7 @@ impl Connection {
                         && data.segment_start
                         && head::believable_request(rest)
                     {
+                        self.to_server.lost |= receiving.torn();
                         self.finish_request(false, Some((AnomalyKind::EarlyResponse, "the body was never sent")), scope);
                         continue;
                     }
@@ -592,6 +676,7 @@ impl Connection {
     /// A request's head is there to its end.
     fn request_head(&mut self, head: RequestHead, begin: Begin, end: u64, scope: &mut Scope<'_>) {
         self.speaks = Speaks::Http1;
+        self.client_goes_on(begin.ack, self.to_server.lost, scope);
         let RequestHead { method, target, host, scheme, version, headers, facts, anomalies } = head;
         let kind = match &*method {
             "HEAD" => Method::Head,
@@ -615,10 +700,9 @@ impl Connection {
         exchange.anomalies = anomalies;
         self.oddities_before(Direction::ToServer, &mut exchange);
         let after_loss = std::mem::take(&mut self.to_server.lost);
-        if let (Some(last), Some(ack)) = (self.pending.back(), begin.ack) {
-            // Sent without having received anything since the last request.
-            self.pipelines |= last.ack.is_some_and(|before| before >= ack);
-        }
+        // Sent without having received anything since the last request?
+        self.pipelines |= begin.ack.zip(self.last_ack).is_some_and(|(ack, before)| ack <= before);
+        self.last_ack = begin.ack.or(self.last_ack);
         let charge = if octets > FREE_HEADS || !self.pending.is_empty() { octets } else { 0 };
         let granted = scope.budget.take(0, charge, scope.config);
         self.pending.push_back(Pending {
@@ -631,6 +715,7 @@ impl Connection {
             after_loss,
             asked: false,
             answered: false,
+            doubtful: false,
             charged: if granted { charge } else { 0 },
         });
         let mut receiving = Receiving::new(builder, framing.unwrap_or(Framing::Length(0)));
@@ -649,7 +734,7 @@ impl Connection {
 
     /// The request at hand is over.
     fn finish_request(&mut self, complete: bool, cut: Option<(AnomalyKind, &str)>, scope: &mut Scope<'_>) {
-        let Place::Body(receiving) = std::mem::replace(&mut self.to_server.place, Place::Start) else { return };
+        let Some(receiving) = self.to_server.take_body() else { return };
         let latest = self.to_server.latest;
         let mut anomalies = Vec::new();
         let (body, trailers) = receiving.finish(complete, scope.config, scope.budget, &mut anomalies);
@@ -695,6 +780,13 @@ impl Connection {
     fn response_bytes(&mut self, data: &Data<'_>, scope: &mut Scope<'_>) -> Outcome {
         let bytes = &*data.bytes;
         let mut taken = 0_usize;
+        // The server says more, and has heard no more than the doubtful request: so that one's answer is yet to come.
+        if let Some(doubt) = &self.doubt
+            && doubt.end.is_some_and(|end| data.offset >= end)
+            && data.ack.is_some_and(|ack| doubt.is_all_heard(ack))
+        {
+            self.disbelieve(scope);
+        }
         if matches!(self.to_client.place, Place::Hunting)
             && let Some(outcome) = self.hunt(data, scope)
         {
@@ -726,6 +818,7 @@ impl Connection {
                             let begin = begin_at(data, taken);
                             taken = taken.saturating_add(length);
                             self.to_client.latest = data.time;
+                            self.to_client.position = offset_at(data, taken);
                             if self.response_head(head, begin, scope) {
                                 return Outcome::Switched(taken);
                             }
@@ -748,6 +841,7 @@ impl Connection {
                         }
                         Extended::Ends(length) => {
                             taken = taken.saturating_add(length);
+                            self.to_client.position = offset_at(data, taken);
                             let Some(partial) = self.take_head(Direction::ToClient, scope) else { continue };
                             match response_of(&partial, scope.config) {
                                 Some(head) => {
@@ -773,6 +867,7 @@ impl Connection {
                     self.to_client.latest = self.to_client.latest.max(data.time);
                     let (length, progress) = receiving.push(rest, scope.config, scope.budget);
                     taken = taken.saturating_add(length);
+                    self.to_client.position = offset_at(data, taken);
                     match progress {
                         Progress::More => {}
                         Progress::Done => self.finish_response(true, None, scope),
@@ -798,14 +893,17 @@ impl Connection {
         self.to_client.lost = false;
         if self.answering == Answering::Nothing {
             self.answering = self.pair(begin, head.version, scope);
+            self.answer_begin = Some(begin);
         }
         let ResponseHead { status, reason, version, headers, facts, anomalies } = head;
         let (method, asked) = match self.answering {
             Answering::Front => self.pending.front().map_or((Method::Other, true), |p| (p.method, p.asked)),
             _ => (Method::Other, true),
         };
-        let known = self.answering == Answering::Front;
-        let early = !asked && !self.forced;
+        let known =
+            self.answering == Answering::Front && self.pending.front().is_some_and(|front| !front.doubtful);
+        // Where its sender had heard more than was delivered here, nobody knows.
+        let early = !asked && self.answer_begin.is_some_and(|begin| begin.ack.is_none_or(|ack| ack <= self.to_server.position));
         let latest = self.to_client.latest;
         let (blank, stray) = (std::mem::take(&mut self.to_client.blank), std::mem::take(&mut self.to_client.stray));
         let Some(exchange) = self.target() else { return false };
@@ -863,7 +961,22 @@ impl Connection {
 
     /// Which request does the response that begins here answer?
     fn pair(&mut self, begin: Begin, version: (u8, u8), scope: &mut Scope<'_>) -> Answering {
-        let received = |pending: &Pending| begin.ack.is_none_or(|ack| pending.start < ack);
+        // Unless its sender has heard more of the client than the doubtful request: then that is what it answers.
+        let same = self.doubt.as_ref().is_some_and(|doubt| begin.ack.is_none_or(|ack| doubt.is_all_heard(ack)));
+        if same {
+            self.disbelieve(scope);
+        } else {
+            self.believe(scope);
+        }
+        // The request at hand is not over and has its response: if it was doubtful, it was not its own.
+        if self.pending.front().is_some_and(|front| front.answered && front.doubtful)
+            && let (Some(mut front), Some(answer)) = (self.pending.pop_front(), self.answer_begin)
+        {
+            tell(self.part(&mut front, answer), scope);
+            self.pending.push_front(front);
+            self.pipelines = true;
+        }
+        let received = |pending: &Pending| !pending.answered && begin.ack.is_none_or(|ack| pending.start < ack);
         let sure_order = !self.uncertain && self.pending.front().is_some_and(|front| !front.after_loss);
         if sure_order {
             if self.pending.front().is_some_and(received) {
@@ -872,6 +985,9 @@ impl Connection {
         } else {
             let sent_before = |pending: &Pending| pending.ack.is_none_or(|ack| ack <= begin.offset);
             let candidate = self.pending.iter().rposition(|pending| received(pending) && sent_before(pending));
+            if let Some(pending) = candidate.and_then(|at| self.pending.get(at)) {
+                self.pipelines |= self.did_not_wait(pending, begin);
+            }
             if let Some(at) = candidate
                 && self.pending.get(at).is_some_and(|pending| self.is_sure(pending, at, begin))
             {
@@ -883,7 +999,7 @@ impl Connection {
                     missed.tell(scope);
                 }
                 if let Some(front) = self.pending.front_mut() {
-                    front.after_loss = false;
+                    front.doubtful = std::mem::take(&mut front.after_loss);
                     let start = front.start;
                     self.to_server.holes.retain(|hole| hole.offset > start);
                 }
@@ -908,6 +1024,28 @@ impl Connection {
         Answering::Lone
     }
 
+    /// Does the client send requests before it has the answers, judged by this one, behind a hole, and by the response
+    /// that begins here?
+    fn did_not_wait(&self, pending: &Pending, begin: Begin) -> bool {
+        let Some(had) = pending.ack else { return false };
+        // After the last response its sender heard more of the client, of which something is missing. So there was a
+        // request, and its answer would have to lie between that response and what the client had received when it
+        // sent this one. But there is nothing.
+        if let (Some(answered), Some(heard)) = (self.answered_to, self.answer_ack)
+            && had <= answered
+            && self
+                .to_server
+                .holes
+                .iter()
+                .any(|hole| hole.offset < pending.start && hole.offset.saturating_add(hole.length) > heard)
+        {
+            return true;
+        }
+        // The client said more after this request, and had nothing of the answer yet; more than an empty line or FIN.
+        let cut = pending.exchange.anomalies.iter().any(|anomaly| anomaly.kind == AnomalyKind::CutByGap);
+        had == begin.offset && !cut && begin.ack.is_some_and(|ack| ack > pending.end.saturating_add(4))
+    }
+
     /// Behind a hole: does the response that begins here surely answer that request, the last that its sender had
     /// received? The module's text says why.
     fn is_sure(&self, pending: &Pending, at: usize, begin: Begin) -> bool {
@@ -925,8 +1063,16 @@ impl Connection {
 
     /// The response at hand is over.
     fn finish_response(&mut self, complete: bool, cut: Option<(AnomalyKind, &str)>, scope: &mut Scope<'_>) {
-        let Place::Body(receiving) = std::mem::replace(&mut self.to_client.place, Place::Start) else { return };
+        let Some(receiving) = self.to_client.take_body() else { return };
         let latest = self.to_client.latest;
+        // A response that was cut ended nobody knows where, unless its length was known.
+        let end = match &cut {
+            None => Some(self.to_client.position),
+            Some(_) => self.torn_end.take(),
+        };
+        self.uncertain |= cut.is_some();
+        self.answered_to = end;
+        self.answer_ack = self.answer_begin.and_then(|begin| begin.ack);
         let mut anomalies = Vec::new();
         let (body, trailers) = receiving.finish(complete, scope.config, scope.budget, &mut anomalies);
         let Some(exchange) = self.target() else { return };
@@ -943,6 +1089,9 @@ impl Connection {
         }
         match std::mem::replace(&mut self.answering, Answering::Nothing) {
             Answering::Front => {
+                // The next request was sent before this answer was received whole.
+                let next = self.pending.get(1).and_then(|next| next.ack);
+                self.pipelines |= next.zip(end).is_some_and(|(had, end)| had < end);
                 if let Some(front) = self.pending.front_mut() {
                     front.answered = true;
                     if !front.asked {
@@ -983,8 +1132,73 @@ impl Connection {
                 };
                 odd(&mut front.exchange, anomaly, detail);
             }
+            if front.doubtful
+                && front.answered
+                && let Some(answer) = self.answer_begin
+            {
+                self.believe(scope);
+                front.hold(Direction::ToClient, scope);
+                let end = self.answered_to;
+                if end.is_none() && self.to_client.ended.is_none() {
+                    // A hole hides where it ended, and what else may have come.
+                    let alone = self.part(&mut front, answer);
+                    front.tell(scope);
+                    tell(alone, scope);
+                    continue;
+                }
+                self.doubt = Some(Box::new(Doubt { pending: front, answer, end, undecided: false, since: scope.now }));
+                // The client may have gone on already.
+                if let Some(next) = self.pending.front() {
+                    let (had, after_loss) = (next.ack, next.after_loss);
+                    self.client_goes_on(had, after_loss, scope);
+                }
+                continue;
+            }
             front.tell(scope);
         }
+    }
+
+    /// The client began another request, having received so much. If that is up to the end of the doubtful response, it
+    /// waited for it; if it is less, it does not wait for answers; if it is more, there was a further response, which
+    /// answered a request that was lost in between, or else this one.
+    fn client_goes_on(&mut self, had: Option<u64>, after_loss: bool, scope: &mut Scope<'_>) {
+        let Some(doubt) = &mut self.doubt else { return };
+        match (had, doubt.end) {
+            _ if doubt.undecided => self.believe(scope),
+            (Some(had), Some(end)) if had > end && after_loss => doubt.undecided = true,
+            (Some(had), Some(end)) if had != end => self.disbelieve(scope),
+            _ => self.believe(scope),
+        }
+    }
+
+    /// The doubtful pair is one: the client went on after its response, or the connection did not go on at all.
+    fn believe(&mut self, scope: &mut Scope<'_>) {
+        if let Some(doubt) = self.doubt.take() {
+            doubt.pending.tell(scope);
+        }
+    }
+
+    /// The doubtful pair is none: another response came before another request. Each is told alone.
+    fn disbelieve(&mut self, scope: &mut Scope<'_>) {
+        let Some(doubt) = self.doubt.take() else { return };
+        let Doubt { mut pending, answer, .. } = *doubt;
+        let alone = self.part(&mut pending, answer);
+        self.pipelines = true;
+        pending.tell(scope);
+        tell(alone, scope);
+    }
+
+    /// Takes a response away from a request that it does not answer.
+    fn part(&mut self, pending: &mut Pending, answer: Begin) -> Box<Exchange> {
+        let version = pending.exchange.response.as_ref().map_or((1, 1), |response| response.message.version);
+        let mut alone = self.exchange(Direction::ToClient, answer, version);
+        alone.response = pending.exchange.response.take();
+        alone.interim = std::mem::take(&mut pending.exchange.interim);
+        alone.anomalies = pending.exchange.anomalies.clone();
+        alone.gaps = pending.exchange.gaps.clone();
+        (pending.answered, pending.doubtful) = (false, false);
+        self.uncertain = true;
+        alone
     }
 }
 
@@ -992,13 +1206,14 @@ impl Connection {
 impl Connection {
     /// 101 was said: both directions go on with another protocol.
     fn switch(&mut self, scope: &mut Scope<'_>) {
-        if let Place::Body(receiving) = std::mem::replace(&mut self.to_client.place, Place::Start) {
+        if let Some(receiving) = self.to_client.take_body() {
             let (body, _) = receiving.finish(true, scope.config, scope.budget, &mut Vec::new());
             if let Some(response) = self.target().and_then(|exchange| exchange.response.as_mut()) {
                 response.message.body = body;
             }
         }
         self.finish_request(false, Some((AnomalyKind::EarlyResponse, "")), scope);
+        self.leave(scope);
         let (mut exchange, offset) = match std::mem::replace(&mut self.answering, Answering::Nothing) {
             Answering::Front => match self.pending.pop_front() {
                 Some(mut front) => {
@@ -1013,6 +1228,7 @@ impl Connection {
             },
             Answering::Nothing => return,
         };
+        self.believe(scope);
         for left in self.pending.drain(..) {
             left.tell(scope);
         }
@@ -1066,8 +1282,35 @@ impl Connection {
         };
     }
 
+    /// Whether the last request asked for a WebSocket and its response may be among what was missed.
+    fn became_websocket(&self) -> bool {
+        self.uncertain
+            && self.pending.back().is_some_and(|last| {
+                let upgrade = last.exchange.request.as_ref().and_then(|request| request.message.headers.get("upgrade"));
+                last.asked && !last.answered && upgrade.is_some_and(|token| token.eq_ignore_ascii_case(b"websocket"))
+            })
+    }
+
+    /// 101 was missed: frames say that it was said.
+    fn switch_unseen(&mut self, scope: &mut Scope<'_>) {
+        self.believe(scope);
+        self.leave(scope);
+        let Some(last) = self.pending.pop_back() else { return };
+        for missed in self.pending.drain(..) {
+            missed.tell(scope);
+        }
+        scope.budget.give(last.charged);
+        let mut exchange = last.exchange;
+        for hole in &self.to_client.holes {
+            add_gap(&mut exchange.gaps, *hole);
+        }
+        let last = exchange.started;
+        self.speaks = Speaks::WebSocket(Box::new(Web { exchange, talk: Talk::mid_stream(), last }));
+    }
+
     /// CONNECT was granted (RFC 9110 §9.3.6): what follows is a connection of its own.
     fn tunnel(&mut self, scope: &mut Scope<'_>) {
+        self.believe(scope);
         for left in self.pending.drain(..) {
             left.tell(scope);
         }
@@ -1080,6 +1323,7 @@ impl Connection {
         }
         self.uncertain = false;
         self.pipelines = false;
+        (self.last_ack, self.answered_to, self.answer_ack) = (None, None, None);
     }
 }
 
@@ -1100,7 +1344,12 @@ impl Connection {
                 return None;
             }
             if unknown && direction == Direction::ToServer && matches!(probe::preface(bytes), Prefix::Whole(_)) {
+                self.leave(scope);
                 self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::Preface)));
+                return Some(Outcome::Switched(0));
+            }
+            if !unknown && self.became_websocket() && websocket::looks_like_frames(direction, bytes) {
+                self.switch_unseen(scope);
                 return Some(Outcome::Switched(0));
             }
             if unknown && probe::tls(bytes) {
@@ -1108,6 +1357,7 @@ impl Connection {
                 return Some(Outcome::Done);
             }
             if unknown && h2::looks_like_frames(bytes) {
+                self.leave(scope);
                 self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::MidStream)));
                 return Some(Outcome::Switched(0));
             }
@@ -1130,8 +1380,10 @@ impl Connection {
             return Outcome::Done;
         }
         *scope.hunted = scope.hunted.saturating_add(rest.len() as u64);
+        // What follows a response of unknown length may well be part of it.
+        let sure = direction == Direction::ToServer || !self.uncertain;
         let side = self.side_mut(direction);
-        side.stray = true;
+        side.stray |= sure;
         side.out_of_step();
         self.uncertain |= direction == Direction::ToClient;
         Outcome::Done
@@ -1155,22 +1407,22 @@ impl Connection {
         let number = scope.others.entry(kind).or_default();
         *number = number.saturating_add(1);
         self.speaks = Speaks::Other;
-        // What was held of either direction, in case it became a head, is looked at no further.
+        self.leave(scope);
+    }
+
+    /// HTTP/1 ends here: what was held of either direction, in case it became a head, is looked at no further.
+    fn leave(&mut self, scope: &mut Scope<'_>) {
         for direction in [Direction::ToServer, Direction::ToClient] {
-            self.take_head(direction, scope);
+            if let Some(partial) = self.take_head(direction, scope) {
+                *scope.hunted = scope.hunted.saturating_add(partial.bytes.len() as u64);
+            }
         }
     }
 
     /// A head begins that does not end in this event.
     fn begin_head(&mut self, data: &Data<'_>, taken: usize, scope: &mut Scope<'_>) {
         let rest = data.bytes.get(taken..).unwrap_or_default();
-        let mut partial = Box::new(PartialHead {
-            begin: begin_at(data, taken),
-            bytes: Vec::new(),
-            searched: 0,
-            charged: 0,
-            overflow: None,
-        });
+        let mut partial = PartialHead::new(begin_at(data, taken), false);
         let extended = partial.extend(rest, scope.config, scope.budget);
         let side = self.side_mut(data.direction);
         side.latest = data.time;
@@ -1224,20 +1476,33 @@ impl Connection {
         let direction = mark.direction();
         let to_server = direction == Direction::ToServer;
         let gap = Some((AnomalyKind::CutByGap, if to_server { "request" } else { "response" }));
-        match &mut self.side_mut(direction).place {
+        let side = match direction {
+            Direction::ToServer => &mut self.to_server,
+            Direction::ToClient => &mut self.to_client,
+        };
+        self.torn_end = None;
+        match &mut side.place {
             Place::Body(receiving) => {
-                let hole = receiving.gap(mark.length);
+                let hole = match receiving.perhaps_none && receiving.untouched() {
+                    // There may be no body, and another response in the hole.
+                    true => Hole::Beyond,
+                    false => {
+                        self.torn_end = receiving.left().map(|left| mark.offset.saturating_add(left));
+                        receiving.gap(mark.length)
+                    }
+                };
+                let end = mark.offset.saturating_add(mark.length);
                 match direction {
                     Direction::ToServer => {
                         if let Some(last) = self.pending.back_mut() {
                             add_gap(&mut last.exchange.gaps, mark);
                             if hole != Hole::Inside {
-                                let end = mark.offset.saturating_add(mark.length);
                                 last.end = if hole == Hole::AtEnd { end } else { mark.offset };
                             }
                         }
                     }
                     Direction::ToClient => {
+                        self.to_client.position = end;
                         if let Some(exchange) = self.target() {
                             add_gap(&mut exchange.gaps, mark);
                         }
@@ -1325,7 +1590,6 @@ impl Connection {
         }
         let side = self.side_mut(direction);
         side.ended = Some(kind);
-        side.position = u64::MAX;
         let both = self.to_server.ended.is_some() && self.to_client.ended.is_some();
         if direction == Direction::ToClient {
             self.settle(scope);
@@ -1333,6 +1597,13 @@ impl Connection {
         if !both {
             return;
         }
+        // Something of a further response was lost, and the client said nothing more that it could answer.
+        let (said, holes) = (self.to_server.position, &self.to_client.holes);
+        let more = |doubt: &Doubt| holes.iter().any(|hole| doubt.end.is_some_and(|end| hole.offset >= end));
+        if self.doubt.as_ref().is_some_and(|doubt| more(doubt) && said <= doubt.pending.end) {
+            self.disbelieve(scope);
+        }
+        self.believe(scope);
         match std::mem::replace(&mut self.speaks, Speaks::Other) {
             Speaks::WebSocket(web) => {
                 let Web { mut exchange, talk, last } = *web;
@@ -1446,6 +1717,13 @@ impl Connection {
     }
 }
 
+impl Doubt {
+    /// Whether a server that had received so much had heard no more of the client than when it answered.
+    fn is_all_heard(&self, ack: u64) -> bool {
+        ack <= self.answer.ack.unwrap_or(0).max(self.pending.end)
+    }
+}
+
 impl Pending {
     /// The message is over and waits for the other: its body is held, or dropped for want of memory.
     fn hold(&mut self, direction: Direction, scope: &mut Scope<'_>) {
@@ -1470,6 +1748,10 @@ impl Pending {
 }
 
 impl PartialHead {
+    fn new(begin: Begin, prefix: bool) -> Box<Self> {
+        Box::new(Self { begin, bytes: Vec::new(), searched: 0, charged: 0, prefix, overflow: None })
+    }
+
     fn extend(&mut self, bytes: &[u8], config: &Config, budget: &mut Budget) -> Extended {
         if self.overflow.is_some() {
             return self.extend_overflow(bytes);
@@ -1502,6 +1784,28 @@ impl PartialHead {
                 Extended::More
             }
         }
+    }
+
+    /// One octet more of what may be a preface or a PROXY header; ends when it is one. When it is none, `prefix` is
+    /// cleared: then it is a head like any other.
+    fn extend_prefix(&mut self, octet: &[u8], config: &Config, budget: &mut Budget) -> Extended {
+        if self.bytes.len() >= self.charged {
+            let more = self.charged.max(64);
+            if !budget.take(self.charged, more, config) {
+                return Extended::Refused;
+            }
+            self.charged = self.charged.saturating_add(more);
+        }
+        self.bytes.extend_from_slice(octet);
+        match (probe::preface(&self.bytes), probe::proxy_header(&self.bytes)) {
+            (Prefix::Whole(_), _) | (_, Prefix::Whole(_)) => return Extended::Ends(1),
+            (Prefix::No, Prefix::No) => {
+                self.prefix = false;
+                self.searched = 0;
+            }
+            _ => {}
+        }
+        Extended::More
     }
 
     /// Reads on line by line; what is kept is the end of a line that is too long, since there the version stands.

@@ -74,16 +74,42 @@ pub(super) struct Receiving {
     pub(super) perhaps_none: bool,
     /// The request expects 100, and its body may never be sent.
     pub(super) expects: bool,
+    /// Octets of it were seen.
+    touched: bool,
+    /// Octets of it are missing.
+    torn: bool,
 }
 
 impl Receiving {
     pub(super) fn new(builder: BodyBuilder, framing: Framing) -> Self {
-        Self { builder, framing, trailers: Vec::new(), trailers_cut: false, perhaps_none: false, expects: false }
+        Self {
+            builder,
+            framing,
+            trailers: Vec::new(),
+            trailers_cut: false,
+            perhaps_none: false,
+            expects: false,
+            touched: false,
+            torn: false,
+        }
     }
 
-    /// Whether nothing of the body has come.
+    /// Whether no octet of the body was seen, so that there may be none.
     pub(super) fn untouched(&self) -> bool {
-        self.builder.wire_size() == 0
+        !self.touched
+    }
+
+    /// Whether a hole lies in it.
+    pub(super) fn torn(&self) -> bool {
+        self.torn
+    }
+
+    /// How many octets are left, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            Framing::Chunked(_) | Framing::UntilClose => None,
+        }
     }
 
     /// Whether the end of the connection is the end of the body.
@@ -93,6 +119,7 @@ impl Receiving {
 
     /// Takes octets; gives how many, and what became of the body.
     pub(super) fn push(&mut self, bytes: &[u8], config: &Config, budget: &mut Budget) -> (usize, Progress) {
+        self.touched = true;
         match self.framing {
             Framing::UntilClose => {
                 self.builder.data(bytes, config, budget);
@@ -180,6 +207,7 @@ impl Receiving {
 
     /// `length` octets are missing here.
     pub(super) fn gap(&mut self, length: u64) -> Hole {
+        self.torn = true;
         let left = match self.framing {
             Framing::UntilClose => u64::MAX,
             Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => left,

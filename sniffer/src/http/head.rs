@@ -172,7 +172,7 @@ fn first_line(bytes: &[u8]) -> (&[u8], bool) {
             let line = bytes.get(..end).unwrap_or_default();
             (line.strip_suffix(b"\r").unwrap_or(line), true)
         }
-        None => (bytes, false),
+        None => (bytes.strip_suffix(b"\r").unwrap_or(bytes), false),
     }
 }
 
@@ -334,8 +334,8 @@ pub(super) fn trailers(bytes: &[u8], config: &Config) -> (Headers, Vec<Anomaly>)
 
 /// Whether a field line decides framing or decoding: such a line is kept when a head is too large to be kept whole.
 pub(super) fn is_framing_line(line: &[u8]) -> bool {
-    const NAMES: [&[u8]; 5] =
-        [b"content-length:", b"transfer-encoding:", b"content-encoding:", b"upgrade:", b"connection:"];
+    const NAMES: [&[u8]; 6] =
+        [b"content-length:", b"transfer-encoding:", b"content-encoding:", b"upgrade:", b"connection:", b"host:"];
     NAMES.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
@@ -428,9 +428,9 @@ impl Found {
             if trimmed.len() < name.len() {
                 self.odd(AnomalyKind::SpaceBeforeColon, line);
             }
+            let control = |octet: &u8| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f;
             let bad_name = trimmed.is_empty() || !trimmed.iter().all(|octet| is_token(*octet));
-            let bad_value = value.iter().any(|octet| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f);
-            if bad_name || bad_value {
+            if bad_name || value.iter().any(control) {
                 self.odd(AnomalyKind::BadFieldLine, line);
             }
             open = Some((trimmed, value.trim_ascii().to_vec()));

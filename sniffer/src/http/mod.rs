@@ -747,6 +747,7 @@ impl Decoder {
     }
 
     /// Lets a flow work, and forgets it when it is over.
+    #[expect(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
     fn with(
         &mut self,
         flow: FlowId,

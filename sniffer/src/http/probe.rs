@@ -48,9 +48,7 @@ pub(super) fn proxy_header(bytes: &[u8]) -> Prefix {
                 None => Prefix::No,
             }
         }
-        // A lone CR or LF is far more often an empty line before a request.
-        (Prefix::Partial, _) if bytes.len() > 4 => Prefix::Partial,
-        (_, Prefix::Partial) => Prefix::Partial,
+        (Prefix::Partial, _) | (_, Prefix::Partial) => Prefix::Partial,
         _ => Prefix::No,
     }
 }

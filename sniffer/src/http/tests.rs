@@ -10,3 +10,6 @@
 )]
 
 mod body;
+mod conversations;
+mod properties;
+mod script;
