@@ -48,12 +48,7 @@ type Read<T> = Result<T, Damaged>;
 pub(super) type Keep<'k> = dyn FnMut(&[u8], Option<&[u8; 32]>) -> BodyRef + 'k;
 
 /// Appends the record of an exchange; `keep` puts each body's octets away, which are never empty.
-pub(super) fn encode(
-    exchange: &Exchange,
-    reading: &Reading,
-    keep: &mut Keep<'_>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn encode(exchange: &Exchange, reading: &Reading, keep: &mut Keep<'_>, out: &mut Vec<u8>) {
     out.push(VERSION);
     let mut w = Writer { out, base: exchange.started.0, keep };
     w.exchange(exchange);

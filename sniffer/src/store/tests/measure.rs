@@ -61,7 +61,8 @@ fn exchange(n: u64, random: &mut Random) -> (Exchange, u64) {
         let (digest, signature) = (random.base64(44), random.base64(344));
         let head = delivery_head(&delivery, body.len(), &digest, &signature) + &id;
         let request = message(&head, body.into_bytes(), false, started);
-        let response = message(&format!("HTTP/1.1 202 Accepted\r\n{date}"), Vec::new(), false, started + 900_000);
+        let response =
+            message(&format!("HTTP/1.1 202 Accepted\r\n{date}"), Vec::new(), false, started + 900_000);
         ("/inbox".to_owned(), delivery.host, (request, "POST"), (response, 202))
     } else {
         let document = document(asked, random.next() % 100_000).unwrap();
@@ -155,7 +156,10 @@ fn how_fast_and_how_small() {
         stats.file_bytes as f64 / wire as f64,
     );
     let filters: Vec<(&str, Vec<Filter>)> = vec![
-        ("by actor", actors.iter().map(|a| Filter::parse(&format!("activity.actor == '{a}'")).unwrap()).collect()),
+        (
+            "by actor",
+            actors.iter().map(|a| Filter::parse(&format!("activity.actor == '{a}'")).unwrap()).collect(),
+        ),
         (
             "by host and type",
             (0..8)
@@ -169,7 +173,8 @@ fn how_fast_and_how_small() {
         ("failed", vec![Filter::parse("response.status >= 400").unwrap()]),
         ("by a header", vec![Filter::parse("request.headers['x-request-id'].startsWith('AAA')").unwrap()]),
     ];
-    let query = |filter, cursor| Query { filter, cursor, limit: 50, scan_limit: 20_000, federation: true, ..all() };
+    let query =
+        |filter, cursor| Query { filter, cursor, limit: 50, scan_limit: 20_000, federation: true, ..all() };
     let time = |name: &str, rounds: usize, ask: &mut dyn FnMut(usize) -> usize| {
         let mut took: Vec<Duration> = Vec::new();
         let mut rows = 0;
@@ -197,9 +202,7 @@ fn how_fast_and_how_small() {
     time("by a header, of 20,000", 5, &mut |_| {
         store.page(&query(Some(&filters[3].1[0]), Cursor::Newest)).unwrap().rows.len()
     });
-    time("strip", 50, &mut |_| {
-        store.strip(stats.oldest.unwrap(), stats.newest.unwrap(), 240).unwrap().len()
-    });
+    time("strip", 50, &mut |_| store.strip(stats.oldest.unwrap(), stats.newest.unwrap(), 240).unwrap().len());
     time("stats", 50, &mut |_| usize::from(store.stats().unwrap().exchanges > 0));
     let rows = store.page(&query(None, Cursor::Newest)).unwrap().rows;
     let first: Option<&Row> = rows.first();
