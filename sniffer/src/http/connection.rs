@@ -17,7 +17,7 @@ use super::h1::{Chunk, Framing, Hole, Progress, Receiving};
 use super::h2::{self, H2};
 use super::head::{self, Facts, Parsed, RequestHead, ResponseHead};
 use super::probe::{self, Prefix};
-use super::websocket::Talk;
+use super::websocket::{self, Talk};
 use super::{
     Anomaly, AnomalyKind, Config, Exchange, GapMark, Interim, Message, OtherProtocol, Protocol, Request, Response,
     exchange_id,
@@ -486,10 +486,10 @@ impl Connection {
     fn request_bytes(&mut self, data: &Data<'_>, scope: &mut Scope<'_>) -> Outcome {
         let bytes = &*data.bytes;
         let mut taken = 0_usize;
-        if matches!(self.to_server.place, Place::Hunting) {
-            if let Some(outcome) = self.hunt(data, scope) {
-                return outcome;
-            }
+        if matches!(self.to_server.place, Place::Hunting)
+            && let Some(outcome) = self.hunt(data, scope)
+        {
+            return outcome;
         }
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             match &mut self.to_server.place {
@@ -695,10 +695,10 @@ impl Connection {
     fn response_bytes(&mut self, data: &Data<'_>, scope: &mut Scope<'_>) -> Outcome {
         let bytes = &*data.bytes;
         let mut taken = 0_usize;
-        if matches!(self.to_client.place, Place::Hunting) {
-            if let Some(outcome) = self.hunt(data, scope) {
-                return outcome;
-            }
+        if matches!(self.to_client.place, Place::Hunting)
+            && let Some(outcome) = self.hunt(data, scope)
+        {
+            return outcome;
         }
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             match &mut self.to_client.place {
@@ -1099,11 +1099,9 @@ impl Connection {
                 self.side_mut(direction).place = Place::Start;
                 return None;
             }
-            if unknown && direction == Direction::ToServer && probe::preface(bytes) != Prefix::No {
-                if let Prefix::Whole(_) = probe::preface(bytes) {
-                    self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::Preface)));
-                    return Some(Outcome::Switched(0));
-                }
+            if unknown && direction == Direction::ToServer && matches!(probe::preface(bytes), Prefix::Whole(_)) {
+                self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::Preface)));
+                return Some(Outcome::Switched(0));
             }
             if unknown && probe::tls(bytes) {
                 self.is_other(OtherProtocol::Tls, scope);
@@ -1112,6 +1110,11 @@ impl Connection {
             if unknown && h2::looks_like_frames(bytes) {
                 self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::MidStream)));
                 return Some(Outcome::Switched(0));
+            }
+            // The handshake, which would be the exchange, was before the capture: the flow is counted, not told.
+            if unknown && websocket::looks_like_frames(direction, bytes) {
+                self.is_other(OtherProtocol::WebSocket, scope);
+                return Some(Outcome::Done);
             }
         }
         *scope.hunted = scope.hunted.saturating_add(bytes.len() as u64);

@@ -428,9 +428,9 @@ impl Found {
             if trimmed.len() < name.len() {
                 self.odd(AnomalyKind::SpaceBeforeColon, line);
             }
-            if trimmed.is_empty() || !trimmed.iter().all(|octet| is_token(*octet)) {
-                self.odd(AnomalyKind::BadFieldLine, line);
-            } else if value.iter().any(|octet| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f) {
+            let bad_name = trimmed.is_empty() || !trimmed.iter().all(|octet| is_token(*octet));
+            let bad_value = value.iter().any(|octet| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f);
+            if bad_name || bad_value {
                 self.odd(AnomalyKind::BadFieldLine, line);
             }
             open = Some((trimmed, value.trim_ascii().to_vec()));

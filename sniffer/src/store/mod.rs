@@ -10,16 +10,17 @@
 //! meet, large ones in a table of their own with a count of references.
 //!
 //! Time is cut into buckets of about a second. For each bucket and chunk there is the list of ids, and for each
-//! term (a field and its value, hashed), bucket and chunk a bit for each exchange that has it (`index.rs`). A page
-//! intersects the bits of what the filter requires, sorts within the bucket, and reads the rows.
+//! term (a field and its value, hashed), bucket and chunk a bit for each exchange that has it (`index.rs`), kept apart
+//! by eras of 128 chunks so that what is written together lies together. A page intersects the bits of what the filter
+//! requires, sorts within the bucket, and reads the rows.
 //!
 //! # Figures
 //! Of 1,000,000 exchanges of the benchmark's traffic (3,200 octets each on the wire), in batches of 2,000, on two
-//! shared cores (`tests/measure.rs` has the command): 1,206 octets each in the file (0.38 of the wire), 19 µs of CPU
-//! each (a third of it zstd, a quarter redb's B-trees, a sixth the commit), 1.4 KB written for each; a page of 50 takes
-//! 0.8 to 1.6 ms, one exchange 0.2 ms. Batches of 1,000 cost 10 % more. A dictionary would gain nothing: what it knows
-//! of one exchange, a chunk knows of its 64. zstd's faster levels take as long, because the time goes into signatures
-//! and keys, which nothing compresses.
+//! cores that others kept busy: 1,206 octets each in the file (0.38 of the wire), 19 µs of CPU each (a third of it
+//! zstd, a quarter redb's B-trees, a sixth the commit), 1.4 KB written for each; a page of 50 takes 0.8 to 1.6 ms, one
+//! exchange 0.2 ms. Batches of 1,000 cost a tenth more. A dictionary would gain little: what it knows of one exchange,
+//! a chunk knows of its 64. zstd's faster levels take as long, because the time goes into signatures and keys, which
+//! nothing compresses. (`cargo xtask bench` measures the whole way.)
 //!
 //! # Limits
 //! Beyond the limits of [`Options`] whole chunks go, oldest first, a bounded number with every batch, so that no

@@ -1,7 +1,6 @@
 //! The store as its users meet it.
 
 mod broken;
-mod measure;
 mod pages;
 mod records;
 mod retention;
