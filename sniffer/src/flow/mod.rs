@@ -12,7 +12,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::flow::fragments::{Fragments, Outcome};
 use crate::flow::packet::{Content, Packet, Skip, Tcp};
@@ -182,11 +182,6 @@ pub struct Counters {
     pub flows: u64,
     /// Flows evicted because the table was full.
     pub flows_evicted: u64,
-}
-
-/// An address without a port, for those who need only that.
-pub fn ip_of(end: SocketAddr) -> IpAddr {
-    end.ip()
 }
 
 /// Limits of the flow table.
