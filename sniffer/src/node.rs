@@ -140,9 +140,9 @@ struct QueueState {
 }
 
 /// Octets that may wait for the store.
-const QUEUE_OCTETS: usize = 8 << 20;
+const QUEUE_OCTETS: usize = 4 << 20;
 /// Exchanges that one durable commit carries at most. Each commit costs an fsync; see the store's figures.
-const BATCH: usize = 2_048;
+const BATCH: usize = 1_024;
 /// How long a batch may wait for more.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
 

@@ -63,7 +63,7 @@ pub struct Pipeline {
     /// The latest time that any frame carried: the clock of all stages. Never goes back.
     now: Timestamp,
     interface_names: Vec<Option<Arc<str>>>,
-    /// Index names made up for cooked captures, which carry no names.
+    /// How interfaces are written that are known by their index alone (Linux cooked v2 has no names).
     index_names: std::collections::BTreeMap<u32, Arc<str>>,
     flow_events: Vec<flow::Event<'static>>,
     stream_events: Vec<stream::Event<'static>>,
@@ -191,7 +191,7 @@ impl Pipeline {
                 Interface::Unknown => None,
                 Interface::Declared(n) => self.interface_names.get(n as usize).cloned().flatten(),
                 Interface::Index(n) => {
-                    Some(self.index_names.entry(n).or_insert_with(|| format!("if{n}").into()).clone())
+                    Some(self.index_names.entry(n).or_insert_with(|| format!("ifindex:{n}").into()).clone())
                 }
             };
             let reading = match &mut self.reader {

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::http::{Exchange, Headers, Message};
+
 /// What stands where a secret was.
 pub const MASK: &str = "••••";
 
@@ -55,6 +57,64 @@ fn is_secret(name: &str) -> bool {
 
 fn is_secret_in_query(name: &str) -> bool {
     is_secret(name) || SECRET_IN_QUERY.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+/// Masks the secrets of an exchange outside its bodies: header fields, targets, and what was said over a WebSocket.
+/// Sizes and hashes stay as they were.
+pub fn exchange(exchange: &mut Exchange) {
+    if let Some(request) = &mut exchange.request {
+        if let Some(target) = &mut request.target {
+            text(target);
+        }
+        message(&mut request.message);
+    }
+    if let Some(response) = &mut exchange.response {
+        message(&mut response.message);
+    }
+    for interim in &mut exchange.interim {
+        interim.headers = headers(&interim.headers);
+    }
+    for said in exchange.websocket.iter_mut().flat_map(|websocket| &mut websocket.messages) {
+        // Streaming APIs speak JSON, whatever the message's type.
+        said.bytes = body(Some("application/json"), &said.bytes).into_owned();
+    }
+}
+
+/// Masks the slots of a sentence; true when something was.
+pub fn slots(slots: &mut [(Box<str>, Box<str>)]) -> bool {
+    slots.iter_mut().fold(false, |masked, (_, value)| text(value) || masked)
+}
+
+/// Masks a target or URL in place; true when something was.
+pub fn text(value: &mut Box<str>) -> bool {
+    let shown = target(value);
+    if *shown == **value {
+        return false;
+    }
+    *value = shown.into();
+    true
+}
+
+/// The kept octets of a message's body as they may be shown.
+pub fn message_body(message: &Message) -> Cow<'_, [u8]> {
+    body(message.headers.text("content-type"), &message.body.bytes)
+}
+
+fn message(message: &mut Message) {
+    message.headers = headers(&message.headers);
+    message.trailers = headers(&message.trailers);
+}
+
+fn headers(fields: &Headers) -> Headers {
+    let mut shown = Headers::with_capacity(fields.len(), 0);
+    for (name, value) in fields.iter() {
+        // A value that is not UTF-8 has no secret that could be told from the rest.
+        let masked = name
+            .zip(value.and_then(|value| std::str::from_utf8(value).ok()))
+            .map(|(name, value)| header(&String::from_utf8_lossy(name), value).into_owned());
+        shown.push(name, masked.as_deref().map(str::as_bytes).or(value));
+    }
+    shown
 }
 
 /// The value of a header field as it may be shown.
@@ -333,7 +393,7 @@ mod tests {
         #[test]
         fn a_value_under_a_secret_name_never_remains(value in "[A-Za-z0-9]{8,20}", cut in 0..10_usize) {
             let text = format!(r#"{{"a":"b","access_token":"{value}"}}"#);
-            let cut = &text.as_bytes()[..text.len() - cut.min(3)];
+            let cut = &text.as_bytes()[..text.len().saturating_sub(cut.min(3))];
             let shown = body(Some("application/json"), cut).into_owned();
             prop_assert!(!String::from_utf8_lossy(&shown).contains(&value));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::activitypub::{Digest, Language, Lint, OriginSource, Reading, Sentence, Scheme, SignatureVerdict, Visibility};
+use crate::activitypub::{Digest, Lint, OriginSource, Reading, Scheme, SignatureVerdict, Visibility};
 use crate::frame::Timestamp;
 use crate::http::{Anomaly, Body, Exchange, ExchangeId, GapMark, Headers, Timing, WebSocket};
 
@@ -380,11 +380,6 @@ fn time_as_text<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Erro
 }
 
 impl Row {
-    /// The sentence in another language.
-    pub fn sentence_in(&self, language: Language) -> String {
-        Sentence { template: self.template.clone(), slots: self.slots.clone() }.render_in(language)
-    }
-
     /// The row of an exchange with its reading.
     pub fn new(exchange: &Exchange, reading: &Reading) -> Self {
         let origin = reading.origin.as_ref();

@@ -97,6 +97,47 @@ fn difference(left: &BTreeMap<Key, i64>, right: &BTreeMap<Key, i64>) -> Vec<Stri
 /// The differences to the proxy's log that are right, and why.
 fn explained(name: &str) -> &'static [&'static str] {
     match name {
+        // The proxy logs a switch of protocols without a status (one) or, still open at the end, not at all (one).
+        "s03-mastoapi-websocket-traefik" => &[
+            "GET gts1.fediverse.test /api/v1/streaming?stream=public -> 101: 1 told, 0 logged",
+            "GET gts1.fediverse.test /api/v1/streaming?stream=user&access_token=MZKZODM2YZITMTJJNS0ZZDUWLWJMNJATOGVLOGRIYTY2NDI3 -> –: 0 told, 1 logged",
+            "GET gts1.fediverse.test /api/v1/streaming?stream=user&access_token=MZKZODM2YZITMTJJNS0ZZDUWLWJMNJATOGVLOGRIYTY2NDI3 -> 101: 1 told, 0 logged",
+        ],
+        // Only gts1's veth was captured; this went to gts2.
+        "s04-bigmedia-gso-traefik" => &["POST gts2.fediverse.test /users/bob/inbox -> 202: 0 told, 1 logged"],
+        // Both began before the capture: of the upload only the response can be told, of the WebSocket no exchange.
+        "s07-midstream-gts-traefik" => &[
+            "? ? ? -> 200: 1 told, 0 logged",
+            "GET gts1.fediverse.test /api/v1/streaming?stream=user&access_token=MZKZODM2YZITMTJJNS0ZZDUWLWJMNJATOGVLOGRIYTY2NDI3 -> –: 0 told, 1 logged",
+            "POST gts1.fediverse.test /api/v2/media -> 200: 0 told, 1 logged",
+        ],
+        // The status line had come before the reset; the proxy logs no status for it.
+        "s11-http-oddities-traefik" => &[
+            "GET fed1.fediverse.test /odd/reset -> –: 0 told, 1 logged",
+            "GET fed1.fediverse.test /odd/reset -> 200: 1 told, 0 logged",
+        ],
+        // GoToSocial answers 499 itself, on the wire, to 33 requests whose client went away; in the proxy's log its
+        // own 499 looks the same. The two 502 are the proxy's: the bot was stopped, there was no connection.
+        "s12-keyfetch-loop-bot-gts-traefik" => &[
+            "GET bot.fediverse.test /user/bot.fediverse.test/publickey -> –: 0 told, 1 logged",
+            "GET bot.fediverse.test /user/ok -> –: 1 told, 2 logged",
+            "GET gts1.fediverse.test /users/alice -> –: 0 told, 33 logged",
+            "GET gts1.fediverse.test /users/alice -> 499: 33 told, 0 logged",
+        ],
+        // Only fed1's veth was captured, so nothing that fed2 answered. `:status 202` stands in a dynamic table that
+        // was filled before the capture: unknown, not guessed.
+        "s14-h2c-midstream-traefik" => &[
+            "GET fed2.fediverse.test /users/wilma -> 200: 0 told, 3 logged",
+            "GET fed2.fediverse.test /users/wilma/notes/5dba2e5a-664b-43a7-888a-4fe4636a435a -> 200: 0 told, 1 logged",
+            "GET fed2.fediverse.test /users/wilma/notes/81c0a29c-bfa1-4504-b4d0-2f5b40f4ccdd -> 200: 0 told, 1 logged",
+            "GET fed2.fediverse.test /users/wilma/notes/ba26b953-f430-4a1a-a7bd-69b04c63c484 -> 200: 0 told, 1 logged",
+            "POST fed1.fediverse.test /inbox -> –: 3 told, 0 logged",
+            "POST fed1.fediverse.test /inbox -> 202: 0 told, 3 logged",
+            "POST fed2.fediverse.test /inbox -> 202: 0 told, 3 logged",
+            "POST fed1.fediverse.test /users/fred/inbox -> –: 3 told, 0 logged",
+            "POST fed1.fediverse.test /users/fred/inbox -> 202: 0 told, 3 logged",
+            "POST fed2.fediverse.test /users/wilma/inbox -> 202: 0 told, 3 logged",
+        ],
         _ => &[],
     }
 }
@@ -144,7 +185,20 @@ fn bodies_have_the_sizes_and_hashes_that_the_servers_logged() {
     let mut compared = 0;
     for name in ALL {
         let mut told = decode(name).0;
-        for logged in truth(name).into_iter().filter(|l| l.sent.is_some()) {
+        for mut logged in truth(name).into_iter().filter(|l| l.sent.is_some()) {
+            // The captured interface of s14 is fed1's alone, and the status of its answers is not always known.
+            if name == &"s14-h2c-midstream-traefik" {
+                if logged.log == "fed2" {
+                    continue;
+                }
+                if logged.status == Some(202) {
+                    logged.status = None;
+                }
+            }
+            // The server logs the body that it would have sent: none goes out for HEAD, and this one is cut by RST.
+            if logged.method == "HEAD" || logged.target == "/odd/reset" {
+                (logged.answered, logged.decoded) = (None, None);
+            }
             let matches = |t: &Told| {
                 let (method, target, host, status) = key_of(t);
                 let body = |m: &sniffer::http::Message, decoded: bool| {

@@ -40,6 +40,11 @@ fn module_of(file: &Path) -> Option<String> {
     Some(first.trim_end_matches(".rs").to_owned())
 }
 
+/// `tests.rs`, and what lies in a folder `tests`.
+fn is_test(file: &Path) -> bool {
+    file.file_stem().is_some_and(|s| s == "tests") || file.components().any(|c| c.as_os_str() == "tests")
+}
+
 /// What a source names of its own crate: `crate::flow` gives `flow`, also from `use crate::{flow, http::Exchange}`.
 fn names_of_crate(text: &str) -> Vec<String> {
     let code: String =
@@ -96,6 +101,10 @@ fn edges_do_not_import_each_other_save_the_viewer_the_store() {
     let mut wrong = Vec::new();
     for (file, text) in rust_files("sniffer/src") {
         let Some(module) = module_of(&file).filter(|m| EDGES.contains(&m.as_str())) else { continue };
+        // A test may read back with one edge what another wrote.
+        if is_test(&file) {
+            continue;
+        }
         for name in names_of_crate(&text) {
             let allowed = name == module || (module == "viewer" && name == "store");
             if EDGES.contains(&name.as_str()) && !allowed {
@@ -135,8 +144,7 @@ fn pure_modules_have_no_clock_file_socket_thread_or_environment() {
         if !module_of(&file).is_some_and(|m| PURE.contains(&m.as_str())) {
             continue;
         }
-        let test_file = file.file_stem().is_some_and(|s| s.to_string_lossy().contains("test"))
-            || file.components().any(|c| c.as_os_str() == "tests");
+        let test_file = is_test(&file);
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in forbidden {

@@ -1,5 +1,5 @@
-//! Against tshark on the same files: no exchange that it finds is missing. Where we differ, the table says why and
-//! who is right.
+//! Against tshark on the same files: no exchange that it finds is missing. There is nothing to explain: where we
+//! differ (s14: we tell twelve statuses or say that they are unknown, it tells six) we tell more.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -81,13 +81,6 @@ fn tshark(name: &str) -> Found {
     found
 }
 
-/// What tshark finds and we do not tell, and why that is right.
-fn explained(name: &str) -> &'static [&'static str] {
-    match name {
-        _ => &[],
-    }
-}
-
 #[test]
 fn no_exchange_that_tshark_finds_is_missing() {
     let mut wrong = Vec::new();
@@ -118,7 +111,7 @@ fn no_exchange_that_tshark_finds_is_missing() {
                 missing.push(format!("status {status}: tshark {count}, we {have}"));
             }
         }
-        if missing != explained(name) {
+        if !missing.is_empty() {
             wrong.push(format!("{name}:\n  {}", missing.join("\n  ")));
         }
     }

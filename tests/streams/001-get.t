@@ -5,3 +5,5 @@ syn
 fin>
 fin<
 === expected
+http/1.1 GET /users/alice [0 of 0] -> 200 [5 of 5]
+delivered 99 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

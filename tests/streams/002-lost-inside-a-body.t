@@ -10,3 +10,6 @@ repeat 20 < ....................................................................
 fin>
 fin<
 === expected
+http/1.1 GET /a [0 of 0] -> 200 [3000? of 3000] gap<1000
+http/1.1 GET /b [0 of 0] -> 204 [0 of 0]
+delivered 2124 gaps 1 (1000) duplicate 0 conflicts 0 hunted 0

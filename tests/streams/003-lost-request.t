@@ -12,3 +12,8 @@ wait 500ms
 fin>
 fin<
 === expected
+http/1.1 GET /a [0 of 0] -> 200 [1 of 1]
+http/1.1 null -> 200 [1 of 1] gap>28
+http/1.1 GET /c [0 of 0] -> 200 [1 of 1]
+http/1.1 GET /d [0 of 0] -> 200 [1 of 1]
+delivered 240 gaps 1 (28) duplicate 0 conflicts 0 hunted 0

@@ -10,3 +10,7 @@ wait 500ms
 fin>
 fin<
 === expected
+http/1.1 GET /a [0 of 0] -> null gap<39
+http/1.1 GET /b [0 of 0] -> 200 [1 of 1]
+http/1.1 GET /c [0 of 0] -> 200 [1 of 1]
+delivered 162 gaps 1 (39) duplicate 0 conflicts 0 hunted 0

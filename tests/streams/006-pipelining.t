@@ -7,3 +7,7 @@ syn
 fin>
 fin<
 === expected
+http/1.1 GET /1 [0 of 0] -> 200 [3 of 3]
+http/1.1 GET /2 [0 of 0] -> 404 [3 of 3]
+http/1.1 HEAD /3 [0 of 0] -> 200 [0 of 0]
+delivered 214 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

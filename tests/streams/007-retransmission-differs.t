@@ -9,3 +9,6 @@ instead< evil
 fin>
 fin<
 === expected
+http/1.1 GET /a [0 of 0] -> 200 [4 of 4]
+http/1.1 GET /b [0 of 0] -> 204 [0 of 0]
+delivered 125 gaps 0 (0) duplicate 4 conflicts 1 hunted 0

@@ -5,3 +5,4 @@ syn
 fin>
 fin<
 === expected
+delivered 20 gaps 0 (0) duplicate 0 conflicts 0 hunted 0 not HTTP: Tls 1

@@ -9,3 +9,5 @@ syn
 fin>
 fin<
 === expected
+http/1.1 GET /api/v1/streaming [0 of 0] -> 101 [0 of 0] websocket 4 frames >1:5 <1:5 >8:2 <8:2
+delivered 315 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

@@ -8,3 +8,5 @@ syn
 fin>
 fin<
 === expected
+http/1.1 POST /inbox [4 of 36] +1 trailers -> 200 [5 of 40] +1 trailers
+delivered 208 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

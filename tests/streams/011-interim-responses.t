@@ -8,3 +8,5 @@ syn
 fin>
 fin<
 === expected
+http/1.1 POST /media [4 of 4] -> 100 103 201 [0 of 0]
+delivered 203 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

@@ -6,3 +6,5 @@ syn
 fin<
 fin>
 === expected
+http/1.0 GET /odd/close [0 of 0] -> 200 [11 of 11]
+delivered 57 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

@@ -9,3 +9,6 @@ swap
 fin>
 fin<
 === expected
+http/1.1 GET /a [0 of 0] -> 200 [6 of 6]
+http/1.1 GET /b [0 of 0] -> 204 [0 of 0]
+delivered 127 gaps 0 (0) duplicate 0 conflicts 0 hunted 0

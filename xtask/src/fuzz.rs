@@ -23,13 +23,15 @@ pub(crate) struct Options {
     /// Which sanitizer to build with: `address` also watches the C code of dependencies; `none` is twice as quick
     #[arg(long, default_value = "address", value_parser = ["address", "none"])]
     sanitizer: String,
-    /// Afterwards replace the committed corpus by the smallest set of inputs that covers the same
+    /// Afterwards renew the committed corpus with a small choice of the inputs that reach most
     #[arg(long)]
     minimise: bool,
 }
 
 /// A committed input is at most this long: the corpus is for reach, not for bulk.
 const INPUT_LIMIT: u64 = 4096;
+/// So many are committed for a target; the rest grows again from them.
+const INPUTS: usize = 100;
 
 /// Runs what was asked for.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -152,13 +154,18 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(to)? {
         std::fs::remove_file(entry?.path())?;
     }
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(from)?.map(|e| Ok(e?.path())).collect::<Result<_, std::io::Error>>()?;
+    let mut files: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        files.push((entry.metadata()?.len(), entry.path()));
+    }
+    files.retain(|(length, _)| *length <= INPUT_LIMIT);
     files.sort();
-    for file in files {
-        if let Some(name) = file.file_name().filter(|_| file.metadata().is_ok_and(|m| m.len() <= INPUT_LIMIT))
-        {
-            std::fs::copy(&file, to.join(name))?;
+    // Spread over all sizes: the small ones reach the corners, the large ones the depth.
+    let every = files.len().div_ceil(INPUTS).max(1);
+    for (_, file) in files.iter().rev().step_by(every) {
+        if let Some(name) = file.file_name() {
+            std::fs::copy(file, to.join(name))?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ mod export;
 mod read;
 mod serve;
 mod text;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

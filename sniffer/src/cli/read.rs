@@ -30,6 +30,12 @@ pub(super) struct Arguments {
     /// capture's own is made anew under the state folder.
     #[arg(long, value_name = "DB")]
     store: Option<PathBuf>,
+    /// The store may grow to this size (as 500MiB, 4GiB); beyond it the oldest exchanges go. 0 is no limit.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::units::size)]
+    store_size: u64,
+    /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
+    store_age: u64,
     /// Print one JSON object per line (schema fedisniff.exchange/1) instead of text.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -46,12 +52,12 @@ pub(super) struct Arguments {
     /// Do not look into bodies: no hashes, no content decoding, no readings. For counting, as fast as can be.
     #[arg(long)]
     no_bodies: bool,
-    /// Octets of each decoded body to keep.
-    #[arg(long, value_name = "OCTETS", default_value_t = 8 << 20)]
-    keep_body: usize,
-    /// Octets to hold, over all connections, while segments are missing.
-    #[arg(long, value_name = "OCTETS", default_value_t = 16 << 20)]
-    reassembly_budget: usize,
+    /// How much of each decoded body to keep; what is beyond is hashed and counted.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = super::units::size)]
+    keep_body: u64,
+    /// How much to hold, over all connections, while segments are missing.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
+    reassembly_budget: u64,
     /// When to colour.
     #[arg(long, value_enum, default_value = "auto")]
     color: Colour,
@@ -160,8 +166,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 
 fn config(arguments: &Arguments) -> pipeline::Config {
     let mut config = pipeline::Config::default();
-    config.stream.budget = arguments.reassembly_budget;
-    config.http.keep_body = arguments.keep_body;
+    config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
+    config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
     if arguments.no_bodies {
         config.readings = false;
         config.http.keep_body = 0;
@@ -174,7 +180,11 @@ fn config(arguments: &Arguments) -> pipeline::Config {
 /// The store that was named; with --serve and without a name, one of the capture's own, made anew: what an older
 /// fedisniff had understood of the same capture must not stay.
 fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
-    let options = store::Options::default();
+    let options = store::Options {
+        max_bytes: arguments.store_size,
+        max_age_nanos: arguments.store_age,
+        must_exist: false,
+    };
     if let Some(path) = &arguments.store {
         return Ok(Some(Store::open(path, options)?));
     }

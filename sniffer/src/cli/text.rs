@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sniffer::activitypub::{Digest, Language, SignatureVerdict};
+use sniffer::activitypub::{Digest, Language, Sentence, SignatureVerdict};
 use sniffer::view::Row;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -14,6 +14,8 @@ pub(super) struct Lines {
     short: HashMap<String, Option<String>>,
 }
 
+/// Short names that are remembered.
+const NAMES: usize = 4_096;
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[31m";
@@ -29,8 +31,7 @@ impl Lines {
     /// `07:26:40.470  gts1 → gts2  Follow  202  13.6 ms  valid  alice@gts1… asks to follow …  POST /users/bob/inbox`
     pub(super) fn line(&mut self, row: &Row) -> String {
         let delivery = row.kind.as_ref() == "inbox-delivery";
-        let sentence =
-            if self.japanese { row.sentence_in(Language::Japanese) } else { row.sentence.to_string() };
+        let sentence = self.sentence(row);
         let kind = row.activity.as_deref().filter(|_| delivery).unwrap_or(&row.kind);
         let between = format!("{} → {}", self.shorten(&row.from), self.shorten(&row.to));
         let time = row.started.to_string();
@@ -74,6 +75,23 @@ impl Lines {
         line
     }
 
+    /// The sentence with its hosts written as short as elsewhere in the line.
+    fn sentence(&mut self, row: &Row) -> String {
+        let slots = row.slots.iter().map(|(slot, value)| {
+            let shown = match value.rsplit_once('@') {
+                Some((name, host)) if !name.is_empty() && is_host(host) => {
+                    format!("{name}@{}", self.shorten(host))
+                }
+                None if is_host(value) => self.shorten(value),
+                _ => value.to_string(),
+            };
+            (slot.clone(), shown.into())
+        });
+        let slots = slots.collect();
+        let language = if self.japanese { Language::Japanese } else { Language::English };
+        Sentence { template: row.template.clone(), slots }.render_in(language)
+    }
+
     fn put(&self, line: &mut String, colour: &str, text: &str) {
         if self.colour && !colour.is_empty() {
             line.push_str(colour);
@@ -94,6 +112,10 @@ impl Lines {
         else {
             return clean(host);
         };
+        // Whoever sends a new Host each time gets it written in full, and no memory.
+        if self.short.len() >= NAMES && !self.short.contains_key(label) {
+            return clean(host);
+        }
         // What has been printed cannot be changed: later lines write both hosts in full.
         let taken = self.short.entry(label.to_owned()).or_insert_with(|| Some(bare.to_owned()));
         if taken.as_deref() == Some(bare) {
@@ -103,6 +125,13 @@ impl Lines {
             clean(bare)
         }
     }
+}
+
+/// Looks like a host name: two labels or more, and nothing that only a path or a sentence has.
+fn is_host(text: &str) -> bool {
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    text.contains('.') && text.split('.').all(label)
 }
 
 fn signature(row: &Row) -> (&'static str, &'static str) {

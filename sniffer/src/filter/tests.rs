@@ -1,3 +1,4 @@
+//! The filter: what it takes, what it refuses and where, what it costs.
 #![allow(clippy::arithmetic_side_effects, clippy::string_slice)]
 
 use std::time::Instant;

@@ -192,7 +192,8 @@ pub fn ip_of(end: SocketAddr) -> IpAddr {
 /// Limits of the flow table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Flows remembered at once; beyond it the least recently seen is closed as [`CloseReason::Evicted`].
+    /// Flows remembered at once; beyond it the least recently seen is closed as [`CloseReason::Evicted`], those that
+    /// carried no payload first. Those may take a quarter of it.
     pub flows_limit: usize,
     /// A flow without frames for this long (ns of capture time) is closed as idle.
     pub idle_nanos: u64,

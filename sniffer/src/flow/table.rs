@@ -190,8 +190,11 @@ impl Table {
         self.entries.get_mut(place.0 as usize)
     }
 
+    /// Whether a flow must go before another can come: at the limit, or when those without payload take a quarter of
+    /// it, so that a flood of them does not fill the memory that the limit allows.
     pub(super) fn is_full(&self) -> bool {
-        self.quiet.length.saturating_add(self.told.length) >= self.limit
+        self.quiet.length >= self.limit.div_ceil(4)
+            || self.quiet.length.saturating_add(self.told.length) >= self.limit
     }
 
     /// Adds a flow that [`Self::find`] does not know. The caller has made room.

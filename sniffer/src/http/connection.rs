@@ -40,6 +40,8 @@ const INTERIM_LIMIT: usize = 32;
 const GAPS_LIMIT: usize = 256;
 /// Heads of waiting requests up to this many octets are part of what a flow costs; more is charged to the budget.
 const FREE_HEADS: usize = 4 << 10;
+/// Segments in a row, mid-stream, that look like WebSocket frames, until it is one.
+const FRAMES_BELIEVED: u8 = 3;
 /// Octets of a line that are looked at once a head is too large to be kept.
 const LINE_LIMIT: usize = 4 << 10;
 
@@ -84,6 +86,8 @@ pub(super) struct Connection {
     doubt: Option<Box<Doubt>>,
     /// The flow was picked up mid-stream: what its directions begin with is no message start, unless it looks like one.
     mid_stream: bool,
+    /// The last so many segments, mid-stream, looked like WebSocket frames.
+    frame_like: u8,
     /// Nothing waits: the waiting was too long.
     forced: bool,
     /// The decoder has this flow among those that wait.
@@ -297,6 +301,7 @@ impl Connection {
             answer_begin: None,
             doubt: None,
             mid_stream,
+            frame_like: 0,
             forced: false,
             listed: false,
         }
@@ -1361,6 +1366,17 @@ impl Connection {
                 self.speaks = Speaks::H2(Box::new(H2::new(self.ends, self.flow, h2::Start::MidStream)));
                 return Some(Outcome::Switched(0));
             }
+            // The handshake, which would be the exchange, was before the capture: the flow is counted, not told. Bytes
+            // of a body may look like frames by chance, but not in segment after segment.
+            if unknown && websocket::looks_like_frames(direction, bytes) {
+                self.frame_like = self.frame_like.saturating_add(1);
+                if self.frame_like >= FRAMES_BELIEVED {
+                    self.is_other(OtherProtocol::WebSocket, scope);
+                    return Some(Outcome::Done);
+                }
+            } else {
+                self.frame_like = 0;
+            }
         }
         *scope.hunted = scope.hunted.saturating_add(bytes.len() as u64);
         Some(Outcome::Done)
@@ -1614,7 +1630,9 @@ impl Connection {
             Speaks::H2(mut h2) => h2.finish(scope.config, scope.budget, scope.out),
             // Data came, and nothing of it was ever recognised.
             Speaks::Unknown if self.to_server.seen || self.to_client.seen => {
-                self.is_other(OtherProtocol::Unknown, scope);
+                let websocket = self.frame_like > 0;
+                let kind = if websocket { OtherProtocol::WebSocket } else { OtherProtocol::Unknown };
+                self.is_other(kind, scope);
             }
             _ => {}
         }

@@ -631,6 +631,9 @@ pub enum OtherProtocol {
     Redis,
     /// DNS over TCP.
     Dns,
+    /// WebSocket whose handshake was not seen (RFC 6455 §5).
+    #[serde(rename = "websocket")]
+    WebSocket,
     /// The PROXY protocol in front of something else that is not HTTP.
     ProxyProtocol,
     /// None that we know.

@@ -1,3 +1,4 @@
+//! HTTP at the stage's edge: stream events in, exchanges out.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,

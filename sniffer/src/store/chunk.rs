@@ -30,19 +30,23 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
     fn close(&mut self) {
         self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
     }
 
     /// The number of things, their ends, the things.
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(4 + self.ends.len() * 4 + self.bytes.len());
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(4 + self.ends.len() * 4 + self.bytes.len());
         out.extend_from_slice(&u32::try_from(self.ends.len()).unwrap_or(u32::MAX).to_le_bytes());
         for end in &self.ends {
             out.extend_from_slice(&end.to_le_bytes());
         }
         out.extend_from_slice(&self.bytes);
-        out
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -92,6 +96,19 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Begins the next chunk, in the same memory.
+    pub(super) fn clear(&mut self) {
+        let Self { rows, records, bodies, seen, shared, ids, terms, min, max } = self;
+        for frame in [rows, records, bodies] {
+            frame.clear();
+        }
+        seen.clear();
+        shared.clear();
+        ids.clear();
+        terms.clear();
+        (*min, *max) = (0, 0);
     }
 
     /// Octets before compression.
@@ -145,9 +162,9 @@ impl Builder {
         (row, keys, large)
     }
 
-    /// The three frames, as they are to be compressed.
-    pub(super) fn frames(&self) -> [Vec<u8>; 3] {
-        [self.rows.to_bytes(), self.records.to_bytes(), self.bodies.to_bytes()]
+    /// The three frames that are to be compressed.
+    pub(super) fn frames(&self) -> [&Frame; 3] {
+        [&self.rows, &self.records, &self.bodies]
     }
 }
 

@@ -70,7 +70,8 @@ pub(super) fn hash(text: &str) -> u64 {
 }
 
 fn status_class(class: u16) -> u64 {
-    term(STATUS_CLASS, &[&class.to_string()])
+    let digit = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"].get(usize::from(class)).copied();
+    term(STATUS_CLASS, &[digit.unwrap_or("9")])
 }
 
 /// Of exchanges in the federation view.

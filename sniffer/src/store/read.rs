@@ -618,11 +618,7 @@ impl Walk {
 }
 
 fn places(bucket: u64, chunk: u64, entries: &[u8]) -> impl Iterator<Item = Place> {
-    Entry::read_all(entries).map(move |e| Place {
-        id: ExchangeId::new(Timestamp(Cell::nanos(bucket, e.offset)), e.rest),
-        chunk,
-        slot: e.slot,
-    })
+    Entry::read_all(entries).map(move |e| Place { id: e.id(bucket), chunk, slot: e.slot })
 }
 
 /// What query and filter say of time.

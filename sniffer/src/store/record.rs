@@ -44,13 +44,11 @@ pub(super) struct Damaged;
 
 type Read<T> = Result<T, Damaged>;
 
+/// Puts the octets of a body away: they, and their SHA-256 where it is known.
+pub(super) type Keep<'k> = dyn FnMut(&[u8], Option<&[u8; 32]>) -> BodyRef + 'k;
+
 /// Appends the record of an exchange; `keep` puts each body's octets away, which are never empty.
-pub(super) fn encode(
-    exchange: &Exchange,
-    reading: &Reading,
-    keep: &mut dyn FnMut(&[u8], Option<&[u8; 32]>) -> BodyRef,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn encode(exchange: &Exchange, reading: &Reading, keep: &mut Keep<'_>, out: &mut Vec<u8>) {
     out.push(VERSION);
     let mut w = Writer { out, base: exchange.started.0, keep };
     w.exchange(exchange);
@@ -168,7 +166,7 @@ struct Writer<'a> {
     out: &'a mut Vec<u8>,
     /// What times are relative to.
     base: u64,
-    keep: &'a mut dyn FnMut(&[u8], Option<&[u8; 32]>) -> BodyRef,
+    keep: &'a mut Keep<'a>,
 }
 
 impl Writer<'_> {

@@ -6,7 +6,10 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase as _, TableDefinition, TableHandle as _};
 
 use super::Error;
+use super::index::Cell;
 use super::record::Damaged;
+use crate::frame::Timestamp;
+use crate::http::ExchangeId;
 
 /// The format that is written. A newer one is refused.
 pub(super) const FORMAT: u64 = 1;
@@ -64,6 +67,11 @@ impl Entry {
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(&self.rest.to_le_bytes());
         out.push(self.slot);
+    }
+
+    /// The id of an entry of that bucket.
+    pub(super) fn id(self, bucket: u64) -> ExchangeId {
+        ExchangeId::new(Timestamp(Cell::nanos(bucket, self.offset)), self.rest)
     }
 
     pub(super) fn read_all(bytes: &[u8]) -> impl Iterator<Item = Self> {

@@ -91,6 +91,9 @@ pub(super) struct Writer {
     /// The last chunk, as long as it is small.
     tail: Option<(u64, Builder)>,
     compressor: zstd::bulk::Compressor<'static>,
+    /// Buffers, kept for their memory.
+    packed: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Writer {
@@ -108,6 +111,8 @@ impl Writer {
             hosts: HashMap::new(),
             tail: None,
             compressor,
+            packed: Vec::new(),
+            plain: Vec::new(),
         };
         writer.reload(db).map_err(|t| t.tell(path, "read it"))?;
         Ok(writer)
@@ -128,7 +133,7 @@ impl Writer {
         if let Some(last) = ids.last()? {
             let bucket = last.0.value().0;
             for chunk in ids.range((bucket, 0)..)? {
-                let greatest = ids_of(bucket, chunk?.1.value()).max();
+                let greatest = Entry::read_all(chunk?.1.value()).map(|e| e.id(bucket)).max();
                 self.greatest = self.greatest.max(greatest);
             }
         }
@@ -187,12 +192,6 @@ impl Writer {
     }
 }
 
-/// The ids of an entry of the table of ids.
-pub(super) fn ids_of(bucket: u64, entries: &[u8]) -> impl Iterator<Item = ExchangeId> {
-    Entry::read_all(entries)
-        .map(move |e| ExchangeId::new(crate::frame::Timestamp(Cell::nanos(bucket, e.offset)), e.rest))
-}
-
 /// The part of an id that is not its start.
 fn rest(id: ExchangeId) -> u64 {
     u128::from_be_bytes(id.0) as u64
@@ -213,8 +212,10 @@ struct Open<'t, 'w> {
     totals: Totals,
     /// Postings of this transaction, written in order at its end: neighbours in the B-tree are touched once.
     postings: Vec<((u64, u64, u64), u64)>,
-    /// What the strip's cells gain and lose.
-    bars: BTreeMap<(u8, u64), [i64; 4]>,
+    /// What the strip's narrowest cells gain and lose.
+    bars: BTreeMap<u64, [i64; 4]>,
+    /// Chunks that went.
+    removed: HashSet<u64>,
     touched_hosts: HashSet<Box<str>>,
 }
 
@@ -233,6 +234,7 @@ impl<'t, 'w> Open<'t, 'w> {
             totals: writer.totals,
             postings: Vec::new(),
             bars: BTreeMap::new(),
+            removed: HashSet::new(),
             touched_hosts: HashSet::new(),
             writer,
         })
@@ -240,31 +242,28 @@ impl<'t, 'w> Open<'t, 'w> {
 
     /// Those of the batch that are not in the file, each once.
     fn new_ones<'b>(&self, batch: &'b [Told]) -> Result<Vec<&'b Told>, Trouble> {
-        let mut new = Vec::with_capacity(batch.len());
         let mut seen = HashSet::with_capacity(batch.len());
-        // Ids of the buckets that were looked into.
-        let mut stored: HashMap<u64, HashSet<ExchangeId>> = HashMap::new();
-        for told in batch {
+        let unique: Vec<&Told> = batch.iter().filter(|told| seen.insert(told.exchange.id)).collect();
+        // What is greater than everything stored is new. For the rest, the span of each bucket that is to be searched.
+        let mut spans: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for told in &unique {
             let id = told.exchange.id;
-            if !seen.insert(id) {
-                continue;
-            }
             if self.writer.greatest.is_some_and(|greatest| id <= greatest) {
-                let bucket = Cell::bucket(id.started().0);
-                if !stored.contains_key(&bucket) {
-                    let mut ids = HashSet::new();
-                    for chunk in self.ids.range((bucket, 0)..=(bucket, u64::MAX))? {
-                        ids.extend(ids_of(bucket, chunk?.1.value()));
+                let (bucket, offset) = (Cell::bucket(id.started().0), Cell::offset(id.started().0));
+                let (low, high) = spans.entry(bucket).or_insert((offset, offset));
+                (*low, *high) = ((*low).min(offset), (*high).max(offset));
+            }
+        }
+        for (bucket, (low, high)) in spans {
+            for chunk in self.ids.range((bucket, 0)..=(bucket, u64::MAX))? {
+                for entry in Entry::read_all(chunk?.1.value()) {
+                    if (low..=high).contains(&entry.offset) {
+                        seen.remove(&entry.id(bucket));
                     }
-                    stored.insert(bucket, ids);
-                }
-                if stored.get(&bucket).is_some_and(|ids| ids.contains(&id)) {
-                    continue;
                 }
             }
-            new.push(told);
         }
-        Ok(new)
+        Ok(unique.into_iter().filter(|told| seen.contains(&told.exchange.id)).collect())
     }
 
     fn add(&mut self, new: &[&Told], options: &Options) -> Result<(), Trouble> {
@@ -280,7 +279,8 @@ impl<'t, 'w> Open<'t, 'w> {
                 chunk.len() > 0 && chunk.max.max(started).saturating_sub(chunk.min.min(started)) > span;
             if chunk.is_full() || too_long {
                 self.store(number, &chunk)?;
-                (number, chunk) = (self.next_number(), Builder::default());
+                number = self.next_number();
+                chunk.clear();
             }
             let (row, keys, bodies) = chunk.push(&told.exchange, &told.reading);
             for body in bodies {
@@ -313,11 +313,9 @@ impl<'t, 'w> Open<'t, 'w> {
         let Bar { deliveries, fetches, failures, gaps } = index::bar(row);
         let bar = [deliveries, fetches, failures, gaps];
         if bar != [0; 4] {
-            for (level, bits) in (0_u8..).zip(Cell::STRIP_BITS) {
-                let cell = self.bars.entry((level, row.id.started().0 >> bits)).or_default();
-                for (sum, n) in cell.iter_mut().zip(bar) {
-                    *sum += by * i64::from(n);
-                }
+            let cell = self.bars.entry(row.id.started().0 >> Cell::STRIP_BITS[0]).or_default();
+            for (sum, n) in cell.iter_mut().zip(bar) {
+                *sum += by * i64::from(n);
             }
         }
         // Browsers and apps are not servers, and what they ask by address is none that has a name.
@@ -371,7 +369,7 @@ impl<'t, 'w> Open<'t, 'w> {
         let (references, plain, packed) = match known {
             Some(known) => known,
             None => {
-                let packed = self.compress(&body.bytes)?;
+                let packed = self.writer.compressor.compress(&body.bytes)?;
                 for (piece, bytes) in (0_u32..).zip(packed.chunks(BODY_PIECE)) {
                     self.body_pieces.insert((body.hash, piece), bytes)?;
                 }
@@ -383,24 +381,28 @@ impl<'t, 'w> Open<'t, 'w> {
         Ok(())
     }
 
-    fn compress(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Trouble> {
-        self.writer.compressor.compress(bytes).map_err(|e| Trouble::Database(redb::Error::Io(e)))
-    }
-
     /// Writes a chunk, in place of what it was before.
     fn store(&mut self, number: u64, chunk: &Builder) -> Result<(), Trouble> {
         if chunk.len() == 0 {
             return Ok(());
         }
-        let mut packed = Vec::new();
+        let size = |n: usize| {
+            u32::try_from(n).map_err(|_| Trouble::Damaged("an exchange is too large to be stored"))
+        };
+        let mut packed = std::mem::take(&mut self.writer.packed);
+        let mut plain = std::mem::take(&mut self.writer.plain);
+        packed.clear();
         let (mut packed_sizes, mut plain_sizes) = ([0_u32; 3], [0_u32; 3]);
-        for (place, frame) in chunk.frames().iter().enumerate() {
-            let bytes = self.compress(frame)?;
-            packed_sizes[place] =
-                u32::try_from(bytes.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
-            plain_sizes[place] =
-                u32::try_from(frame.len()).map_err(|_| Trouble::Damaged("a batch is too large"))?;
-            packed.extend_from_slice(&bytes);
+        for (place, frame) in chunk.frames().into_iter().enumerate() {
+            plain.clear();
+            frame.write(&mut plain);
+            let before = packed.len();
+            packed.resize(before + zstd::zstd_safe::compress_bound(plain.len()), 0);
+            let written =
+                self.writer.compressor.compress_to_buffer(plain.as_slice(), &mut packed[before..])?;
+            packed.truncate(before + written);
+            packed_sizes[place] = size(written)?;
+            plain_sizes[place] = size(plain.len())?;
         }
         let before =
             self.chunks.get(number)?.map(|m| Meta::from_bytes(m.value())).transpose().map_err(record)?;
@@ -418,6 +420,10 @@ impl<'t, 'w> Open<'t, 'w> {
             let nanos = id.started().0;
             let entry = Entry { offset: Cell::offset(nanos), rest: rest(*id), slot };
             entry.write(buckets.entry(Cell::bucket(nanos)).or_default());
+        }
+        // Those of an ordinary chunk; an enormous one must not stay in memory for ever.
+        if packed.capacity().max(plain.capacity()) <= 1 << 20 {
+            (self.writer.packed, self.writer.plain) = (packed, plain);
         }
         let cost = pieces * 4096
             + (chunk.terms.len() + buckets.len()) as u64 * ENTRY
@@ -495,6 +501,7 @@ impl<'t, 'w> Open<'t, 'w> {
             self.unshare(*hash)?;
         }
         self.chunks.remove(number)?;
+        self.removed.insert(number);
         self.totals.cost = self.totals.cost.saturating_sub(meta.cost);
         self.totals.expired += u64::from(meta.count);
         Ok(())
@@ -517,26 +524,40 @@ impl<'t, 'w> Open<'t, 'w> {
         Ok(())
     }
 
+    fn change_bar(&mut self, cell: (u8, u64), by: [i64; 4]) -> Result<(), Trouble> {
+        let old = self.strip.get(cell)?.map_or([0; 4], |bar| bar.value());
+        let mut new = [0_u32; 4];
+        for ((new, old), by) in new.iter_mut().zip(old).zip(by) {
+            *new = u32::try_from((i64::from(old) + by).max(0)).unwrap_or(u32::MAX);
+        }
+        if new == [0; 4] {
+            self.strip.remove(cell)?;
+        } else {
+            self.strip.insert(cell, new)?;
+        }
+        Ok(())
+    }
+
     /// Writes what was gathered.
     fn finish(mut self) -> Result<(), Trouble> {
         self.postings.sort_unstable();
         for (key, bits) in &self.postings {
-            // A chunk that was written and expired in the same transaction left none.
-            if self.chunks.get(key.2)?.is_some() {
+            // A chunk that was written and expired in the same transaction leaves none.
+            if !self.removed.contains(&key.2) {
                 self.terms.insert(*key, *bits)?;
             }
         }
-        for (key, by) in &self.bars {
-            let old = self.strip.get(*key)?.map_or([0; 4], |bar| bar.value());
-            let mut new = [0_u32; 4];
-            for ((new, old), by) in new.iter_mut().zip(old).zip(by) {
-                *new = u32::try_from((i64::from(old) + by).max(0)).unwrap_or(u32::MAX);
+        let mut cells = std::mem::take(&mut self.bars);
+        for (level, bits) in (0_u8..).zip(Cell::STRIP_BITS) {
+            let mut wider: BTreeMap<u64, [i64; 4]> = BTreeMap::new();
+            let next = Cell::STRIP_BITS.get(usize::from(level) + 1).map_or(0, |next| next - bits);
+            for (cell, by) in cells {
+                for (sum, n) in wider.entry(cell >> next).or_default().iter_mut().zip(by) {
+                    *sum += n;
+                }
+                self.change_bar((level, cell), by)?;
             }
-            if new == [0; 4] {
-                self.strip.remove(*key)?;
-            } else {
-                self.strip.insert(*key, new)?;
-            }
+            cells = wider;
         }
         for host in &self.touched_hosts {
             if let Some(Known { slot, order, sent, answered, software }) = self.writer.hosts.get(host) {

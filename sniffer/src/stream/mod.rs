@@ -1,6 +1,16 @@
 //! From segments to a byte stream per direction: data in order, gaps with their cause, an end. What is delivered and
 //! what is declared a gap tile the offsets exactly, once. First bytes win; a retransmission that differs is named.
 //! It holds at most its byte budget, over all flows; whoever is evicted gets a gap, never silence.
+//!
+//! What the next stage can rely on:
+//! - Each opened flow gives `Opened` first and one `End` per direction last; nothing of it comes after both.
+//! - A direction's `Data` and `Gap` events follow each other without overlap or hole. It begins at offset 0 when its
+//!   SYN was seen, else anywhere near [`crate::flow::MID_STREAM_BASE`].
+//! - Cause comes before effect: `Data` with `ack: Some(a)` is given after the other direction was given (or declared a
+//!   gap) up to `a`. The one exception is a loss that nothing else shows yet: after
+//!   [`Config::disorder_nanos`] the data is given without it, and `a` is then higher than what was given.
+//! - Nothing waits by a clock other than the capture's, and no longer than [`Config::disorder_nanos`] for what the other
+//!   end has acknowledged, or [`Config::deadline_nanos`] for what it has not.
 
 mod held;
 mod pair;

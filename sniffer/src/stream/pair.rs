@@ -25,6 +25,9 @@ pub(super) struct Shared {
 /// A hole that appears this long (ns) after a loss was reported is laid to it: sources report with a delay.
 const LOSS_NANOS: u64 = 1_000_000_000;
 
+/// A stream picked up midway begins without further waiting when this much is held (bytes): many frames later.
+const BEGINNING: usize = 256 << 10;
+
 /// No offset.
 const NONE: u64 = u64::MAX;
 
@@ -252,7 +255,11 @@ impl Pair {
         let sequence_end = segment.offset.saturating_add(length);
         let side = self.side(direction);
         if side.ended {
-            shared.counters.after_end = shared.counters.after_end.saturating_add(segment.payload.len() as u64);
+            let end = segment.offset.saturating_add(segment.payload.len() as u64);
+            let after = end.saturating_sub(side.next.clamp(segment.offset, end));
+            let before = (segment.payload.len() as u64).saturating_sub(after);
+            shared.counters.after_end = shared.counters.after_end.saturating_add(after);
+            shared.counters.duplicate_bytes = shared.counters.duplicate_bytes.saturating_add(before);
             self.settle(shared, out);
             return;
         }
@@ -459,7 +466,8 @@ impl Pair {
             let lowest = held.lowest()?;
             // An acknowledgement comes a round trip later: what was only disordered is here by then.
             let answered = first.is_some_and(|(at, piece)| side.acked >= at.saturating_add(piece.bytes.len() as u64));
-            let wait = if answered { at_once } else { Wait::Short(shared.after_disorder(held.since)) };
+            let enough = held.cost() > BEGINNING;
+            let wait = if answered || enough { at_once } else { Wait::Short(shared.after_disorder(held.since)) };
             return Some((wait, Next::Begin(lowest)));
         }
         if let Some((at, piece)) = first

@@ -170,7 +170,7 @@ impl Disk {
 
     fn use_up(&self) -> Result<(), std::io::Error> {
         if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 {
-            return Err(std::io::Error::other("the disk is gone").into());
+            return Err(std::io::Error::other("the disk is gone"));
         }
         Ok(())
     }
