@@ -139,7 +139,6 @@ impl Talk {
     }
 
     /// For a connection whose handshake was not seen.
-    #[cfg_attr(not(test), expect(dead_code, reason = "mid-stream sockets are counted until an exchange may lack both heads"))]
     pub(super) fn mid_stream() -> Self {
         Self::with(Place::Hunting, Place::Hunting, Deflate::NotSeen, None)
     }
