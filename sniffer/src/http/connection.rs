@@ -88,6 +88,8 @@ pub(super) struct Connection {
     mid_stream: bool,
     /// The last so many segments, mid-stream, looked like WebSocket frames.
     frame_like: u8,
+    /// A response waited in vain, and nothing of the client was ever seen: its direction may not be captured at all.
+    deaf: bool,
     /// Nothing waits: the waiting was too long.
     forced: bool,
     /// The decoder has this flow among those that wait.
@@ -302,6 +304,7 @@ impl Connection {
             doubt: None,
             mid_stream,
             frame_like: 0,
+            deaf: false,
             forced: false,
             listed: false,
         }
@@ -331,6 +334,7 @@ impl Connection {
 
     /// Takes all that waits, although what it waits for has not come.
     pub(super) fn release(&mut self, scope: &mut Scope<'_>) {
+        self.deaf = !self.to_client.waiting.is_empty() && !self.to_server.seen;
         self.forced = true;
         self.wake(scope);
         self.forced = false;
@@ -429,7 +433,7 @@ impl Connection {
         !self.forced
             && self.to_server.ended.is_none()
             && self.to_server.waiting.is_empty()
-            && (self.to_server.seen || !self.mid_stream)
+            && (self.to_server.seen || !(self.mid_stream || self.deaf))
             && ack.is_some_and(|ack| ack > self.to_server.position.saturating_add(1))
     }
 

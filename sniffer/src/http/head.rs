@@ -80,9 +80,13 @@ pub(super) enum Start {
 
 /// Is this the first line of a request?
 pub(super) fn request_start(bytes: &[u8]) -> Start {
+    // Most of what is asked about while hunting ends here.
+    if bytes.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
+        return Start::No;
+    }
     let (line, whole) = first_line(bytes);
     let method = line.iter().take(METHOD_LIMIT.saturating_add(1)).take_while(|octet| is_token(**octet)).count();
-    if method > METHOD_LIMIT || line.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
+    if method > METHOD_LIMIT {
         return Start::No;
     }
     let Some((space, rest)) = line.get(method..).and_then(<[u8]>::split_first) else {
@@ -245,6 +249,10 @@ pub(super) fn response(bytes: &[u8], config: &Config) -> Parsed<ResponseHead> {
             let (Some(status), Some(reason), Some(minor)) = (fast.code, fast.reason, fast.version) else {
                 return Parsed::Not;
             };
+            // As [`response_start`] has it.
+            if status < 100 {
+                return Parsed::Not;
+            }
             let mut found = Found::default();
             let headers = found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
             found.line_ends(bytes.get(..length).unwrap_or_default());

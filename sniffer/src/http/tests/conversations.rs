@@ -442,6 +442,28 @@ fn waiting_ends_when_what_is_waited_for_never_comes() {
 }
 
 #[test]
+fn answers_alone_are_told_when_the_client_is_never_captured() {
+    let mut script = Script::new().client(get("/a")).server(ok("A")).client(get("/b")).server(ok("B"));
+    script = script.pause(1_500_000_000).client(get("/c")).server(ok("C")).client(get("/d")).server(ok("D"));
+    let to_client = |event: &crate::stream::Event<'_>| {
+        !matches!(event, crate::stream::Event::Data(data) if data.direction == Direction::ToServer)
+    };
+    script.events.retain(to_client);
+    let mut decoder = crate::http::Decoder::new(Config::default());
+    let mut out = Vec::new();
+    for event in script.events {
+        decoder.push(event, &mut out);
+    }
+    assert_eq!(out.len(), 4, "only the first ones waited");
+}
+
+#[test]
+fn an_open_flow_costs_little() {
+    use crate::http::connection::Connection;
+    assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
+}
+
+#[test]
 fn mid_stream_the_first_message_found_counts() {
     check(
         Script::mid_stream()
