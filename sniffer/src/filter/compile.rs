@@ -91,7 +91,12 @@ pub(super) enum Op {
     ToText(Box<Node>),
     ToInt(Box<Node>),
     ToDouble(Box<Node>),
-    Loop { kind: Loop, range: Box<Node>, condition: Option<Box<Node>>, result: Option<Box<Node>> },
+    Loop {
+        kind: Loop,
+        range: Box<Node>,
+        condition: Option<Box<Node>>,
+        result: Option<Box<Node>>,
+    },
 }
 
 /// Compiles a text to a condition.
@@ -146,7 +151,11 @@ fn check_limits(text: &str) -> Result<(), FilterError> {
             '(' | '[' | '{' => {
                 depth = depth.saturating_add(1);
                 if depth > MAX_NESTING {
-                    return Err(error_at(text, at, format!("more than {MAX_NESTING} brackets are open here")));
+                    return Err(error_at(
+                        text,
+                        at,
+                        format!("more than {MAX_NESTING} brackets are open here"),
+                    ));
                 }
                 chain = if c == '[' { chain.saturating_add(1) } else { 0 };
             }
@@ -155,14 +164,18 @@ fn check_limits(text: &str) -> Result<(), FilterError> {
                 // What was before the bracket goes on after it: a.b(c).d(e) is one chain.
                 chain = chain.saturating_add(1);
             }
-            '+' | '-' | '*' | '/' | '%' | '<' | '>' | '=' | '!' | '?' | '.' => chain = chain.saturating_add(1),
+            '+' | '-' | '*' | '/' | '%' | '<' | '>' | '=' | '!' | '?' | '.' => {
+                chain = chain.saturating_add(1);
+            }
             _ => {}
         }
         if chain > MAX_CHAIN {
             return Err(error_at(
                 text,
                 at,
-                format!("more than {MAX_CHAIN} operators follow one another here; join conditions with && or ||"),
+                format!(
+                    "more than {MAX_CHAIN} operators follow one another here; join conditions with && or ||"
+                ),
             ));
         }
     }
@@ -182,7 +195,8 @@ fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), FilterError> {
     let whole = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let before: String = whole.chars().take(column.saturating_sub(1)).collect();
     let rest: String = whole.chars().skip(column.saturating_sub(1)).collect();
-    if before.trim_end().to_ascii_lowercase().split(|c: char| !c.is_alphanumeric()).next_back() == Some("not") {
+    if before.trim_end().to_ascii_lowercase().split(|c: char| !c.is_alphanumeric()).next_back() == Some("not")
+    {
         let column = before.trim_end().chars().count().saturating_sub(2);
         return Err(FilterError { line, column, message: "write ! for \"not\"".into() });
     }
@@ -282,7 +296,10 @@ impl Compiler<'_> {
             Expr::List(list) => {
                 let items = list.elements.iter().map(|e| self.node(e)).collect::<Result<Vec<_>, _>>()?;
                 if let Some(at) = items.iter().position(|i| {
-                    !matches!(i.ty, Type::Text | Type::Int | Type::Double | Type::Bool | Type::Time | Type::Any)
+                    !matches!(
+                        i.ty,
+                        Type::Text | Type::Int | Type::Double | Type::Bool | Type::Time | Type::Any
+                    )
                 }) {
                     return self.fail(
                         list.elements.get(at).unwrap_or(expr),
@@ -316,7 +333,9 @@ impl Compiler<'_> {
             LiteralValue::UInt(u) => (Op::Int(i64::try_from(*u.inner()).unwrap_or(i64::MAX)), Type::Int),
             LiteralValue::Double(d) => (Op::Double(*d.inner()), Type::Double),
             LiteralValue::String(s) => (Op::Text(s.inner().into()), Type::Text),
-            LiteralValue::Bytes(_) => return self.fail(expr, "a filter has no bytes: write the text without b"),
+            LiteralValue::Bytes(_) => {
+                return self.fail(expr, "a filter has no bytes: write the text without b");
+            }
         };
         Ok(Node { op, ty })
     }
@@ -337,7 +356,8 @@ impl Compiler<'_> {
                 }
                 _ => {
                     // Only headers have parts, and they are fields: (request.headers).host comes as a plain path.
-                    return self.fail(expr, format!("this has no part called {}", names.last().unwrap_or(&"")));
+                    return self
+                        .fail(expr, format!("this has no part called {}", names.last().unwrap_or(&"")));
                 }
             }
         };
@@ -345,7 +365,8 @@ impl Compiler<'_> {
         let first = names.first().copied().unwrap_or_default();
         if let Some(place) = self.locals.iter().rposition(|(name, _)| name == first) {
             if names.len() > 1 {
-                return self.fail(root, format!("{first} is the variable of a loop over names, and has no parts"));
+                return self
+                    .fail(root, format!("{first} is the variable of a loop over names, and has no parts"));
             }
             let ty = self.locals.get(place).map_or(Type::Any, |(_, ty)| *ty);
             return Ok(Node { op: Op::Local(place), ty });
@@ -354,7 +375,8 @@ impl Compiler<'_> {
         if let Some(field) = fields::find(full.trim_start_matches('.')) {
             return Ok(Node { op: Op::Field(field), ty: field.ty });
         }
-        let (header, before) = names.split_last().map_or(("", String::new()), |(last, before)| (*last, before.join(".")));
+        let (header, before) =
+            names.split_last().map_or(("", String::new()), |(last, before)| (*last, before.join(".")));
         if let Some(field) = fields::find(before.trim_start_matches('.')) {
             let field_node = Node { op: Op::Field(field), ty: field.ty };
             match field.ty {
@@ -408,7 +430,11 @@ impl Compiler<'_> {
                     (a, b) => {
                         return self.fail(
                             otherwise,
-                            format!("both sides of : must be of one type; these are {} and {}", a.name(), b.name()),
+                            format!(
+                                "both sides of : must be of one type; these are {} and {}",
+                                a.name(),
+                                b.name()
+                            ),
                         );
                     }
                 };
@@ -444,7 +470,10 @@ impl Compiler<'_> {
                         Ok(Node { op: Op::Size(Box::new(node)), ty: Type::Int })
                     }
                     Type::Texts | Type::List | Type::Numbers => Ok(size_of(node)),
-                    ty => self.fail(a, format!("size needs a text, a list or a map; this is of type {}", ty.name())),
+                    ty => self.fail(
+                        a,
+                        format!("size needs a text, a list or a map; this is of type {}", ty.name()),
+                    ),
                 }
             }
             ("contains", Some(a), [b]) => {
@@ -495,7 +524,10 @@ impl Compiler<'_> {
             }
             ("string" | "int" | "uint" | "double", None, [a]) => {
                 let node = self.node(a)?;
-                if !matches!(node.ty, Type::Text | Type::Int | Type::Double | Type::Time | Type::Bool | Type::Any) {
+                if !matches!(
+                    node.ty,
+                    Type::Text | Type::Int | Type::Double | Type::Time | Type::Bool | Type::Any
+                ) {
                     return self.fail(a, format!("{name} cannot be made of type {}", node.ty.name()));
                 }
                 let (op, ty) = match name {
@@ -511,13 +543,30 @@ impl Compiler<'_> {
             },
             _ => {
                 const FUNCTIONS: &[&str] = &[
-                    "contains", "startsWith", "endsWith", "matches", "size", "lowerAscii", "upperAscii", "string",
-                    "int", "double", "timestamp", "has", "exists", "all", "exists_one", "filter", "map",
+                    "contains",
+                    "startsWith",
+                    "endsWith",
+                    "matches",
+                    "size",
+                    "lowerAscii",
+                    "upperAscii",
+                    "string",
+                    "int",
+                    "double",
+                    "timestamp",
+                    "has",
+                    "exists",
+                    "all",
+                    "exists_one",
+                    "filter",
+                    "map",
                 ];
                 let known = FUNCTIONS.contains(&name);
                 let nearest = match name {
                     "len" | "length" | "count" | "lenght" => Some(&"size"),
-                    _ => FUNCTIONS.iter().min_by_key(|f| distance(f, name)).filter(|f| distance(f, name) <= 3),
+                    _ => {
+                        FUNCTIONS.iter().min_by_key(|f| distance(f, name)).filter(|f| distance(f, name) <= 3)
+                    }
                 };
                 let message = match nearest {
                     _ if known => format!("{name} is not called like this; see text.{name}(…) and {name}(…)"),
@@ -548,15 +597,24 @@ impl Compiler<'_> {
         }
     }
 
-    fn arithmetic(&mut self, expr: &IdedExpr, arithmetic: Arithmetic, a: &IdedExpr, b: &IdedExpr) -> Compiled {
+    fn arithmetic(
+        &mut self,
+        expr: &IdedExpr,
+        arithmetic: Arithmetic,
+        a: &IdedExpr,
+        b: &IdedExpr,
+    ) -> Compiled {
         let (a, b) = (self.node(a)?, self.node(b)?);
         let ty = match (a.ty, b.ty) {
             (Type::Int, Type::Int) => Type::Int,
-            (Type::Int | Type::Double, Type::Int | Type::Double) if arithmetic != Arithmetic::Modulo => Type::Double,
+            (Type::Int | Type::Double, Type::Int | Type::Double) if arithmetic != Arithmetic::Modulo => {
+                Type::Double
+            }
             (Type::Text, Type::Text) if arithmetic == Arithmetic::Add => Type::Text,
             (Type::Any, _) | (_, Type::Any) => Type::Any,
             (a, b) => {
-                return self.fail(expr, format!("this cannot be reckoned with: {} and {}", a.name(), b.name()));
+                return self
+                    .fail(expr, format!("this cannot be reckoned with: {} and {}", a.name(), b.name()));
             }
         };
         Ok(Node { op: Op::Arithmetic(arithmetic, Box::new(a), Box::new(b)), ty })
@@ -573,8 +631,12 @@ impl Compiler<'_> {
                 let ty = element(list.ty);
                 Ok(Node { op: Op::Index(Box::new(list), Box::new(place)), ty })
             }
-            (Type::Texts | Type::Numbers | Type::List, _) => self.fail(index, "a place in a list is a number"),
-            (ty, _) => self.fail(a, format!("only lists and headers have parts; this is of type {}", ty.name())),
+            (Type::Texts | Type::Numbers | Type::List, _) => {
+                self.fail(index, "a place in a list is a number")
+            }
+            (ty, _) => {
+                self.fail(a, format!("only lists and headers have parts; this is of type {}", ty.name()))
+            }
         }
     }
 
@@ -599,9 +661,13 @@ impl Compiler<'_> {
         } else if is_list(b.ty) && is_number(a.ty) {
             b = size_of(b);
         }
-        if a.ty == Type::Time && let Op::Text(text) = &b.op {
+        if a.ty == Type::Time
+            && let Op::Text(text) = &b.op
+        {
             b = self.time(right, text)?;
-        } else if b.ty == Type::Time && let Op::Text(text) = &a.op {
+        } else if b.ty == Type::Time
+            && let Op::Text(text) = &a.op
+        {
             a = self.time(left, text)?;
         }
         for (node, other, at) in [(&a, &b, right), (&b, &a, left)] {
@@ -664,8 +730,7 @@ impl Compiler<'_> {
                         | (Type::Int | Type::Double, Type::Numbers)
                 );
                 if !fits {
-                    let message =
-                        format!("a value of type {} is never in a {}", a.ty.name(), b.ty.name());
+                    let message = format!("a value of type {} is never in a {}", a.ty.name(), b.ty.name());
                     return self.fail(item, message);
                 }
                 if a.ty == Type::Text
@@ -694,7 +759,10 @@ impl Compiler<'_> {
             Type::Texts | Type::Numbers | Type::List => element(range.ty),
             Type::Any => Type::Any,
             ty => {
-                return self.fail(&c.iter_range, format!("only lists and headers are looped over, not {}", ty.name()));
+                return self.fail(
+                    &c.iter_range,
+                    format!("only lists and headers are looped over, not {}", ty.name()),
+                );
             }
         };
         let accumulated = |e: &IdedExpr| matches!(&e.expr, Expr::Ident(name) if *name == c.accu_var);
@@ -704,11 +772,14 @@ impl Compiler<'_> {
         };
         // `@result + [x]`, which gives x.
         let appended = |e: &IdedExpr| match args(e, operators::ADD).as_deref() {
-            Some([accu, IdedExpr { expr: Expr::List(list), .. }]) if accumulated(accu) => list.elements.first().cloned(),
+            Some([accu, IdedExpr { expr: Expr::List(list), .. }]) if accumulated(accu) => {
+                list.elements.first().cloned()
+            }
             _ => None,
         };
         let step = &c.loop_step;
-        let (kind, condition, result) = if let Some([accu, condition]) = args(step, operators::LOGICAL_OR).as_deref()
+        let (kind, condition, result) = if let Some([accu, condition]) =
+            args(step, operators::LOGICAL_OR).as_deref()
             && accumulated(accu)
         {
             (Loop::Exists, Some(condition.clone()), None)
@@ -775,7 +846,9 @@ fn mismatch(a: &Node, b: &Node) -> String {
         _ => return format!("{} and {} cannot be compared", a.ty.name(), b.ty.name()),
     };
     let help = match (field.ty, &other.op) {
-        (Type::Int, Op::Text(text)) if text.parse::<i64>().is_ok() => format!(": write {text} without quotes"),
+        (Type::Int, Op::Text(text)) if text.parse::<i64>().is_ok() => {
+            format!(": write {text} without quotes")
+        }
         (Type::Text, Op::Int(n)) => format!(": write \"{n}\" in quotes"),
         (Type::Texts, Op::Text(text)) => format!(": write \"{text}\" in {}", field.name),
         (Type::Object, _) => format!(": write {} != null, or name one of its fields", field.name),
@@ -820,7 +893,8 @@ fn distance(a: &str, b: &str) -> usize {
             let next = j.saturating_add(1);
             let mut best = at(&last, j).saturating_add(usize::from(x != y));
             best = best.min(at(&last, next).saturating_add(1)).min(at(&row, j).saturating_add(1));
-            let swapped = i > 0 && j > 0 && a.get(i.wrapping_sub(1)) == Some(y) && b.get(j.wrapping_sub(1)) == Some(x);
+            let swapped =
+                i > 0 && j > 0 && a.get(i.wrapping_sub(1)) == Some(y) && b.get(j.wrapping_sub(1)) == Some(x);
             if swapped {
                 best = best.min(at(&before_last, j.wrapping_sub(1)).saturating_add(1));
             }

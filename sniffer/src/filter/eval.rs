@@ -182,8 +182,12 @@ impl<'a> Run<'a> {
                 Value::Headers(headers) => int(names(headers).len()),
                 _ => Value::Absent,
             },
-            Op::Lower(a) => self.text(a).map_or(Value::Absent, |a| Value::Text(Cow::Owned(a.to_ascii_lowercase()))),
-            Op::Upper(a) => self.text(a).map_or(Value::Absent, |a| Value::Text(Cow::Owned(a.to_ascii_uppercase()))),
+            Op::Lower(a) => {
+                self.text(a).map_or(Value::Absent, |a| Value::Text(Cow::Owned(a.to_ascii_lowercase())))
+            }
+            Op::Upper(a) => {
+                self.text(a).map_or(Value::Absent, |a| Value::Text(Cow::Owned(a.to_ascii_uppercase())))
+            }
             Op::ToText(a) => match self.value(a) {
                 Value::Text(text) => Value::Text(text),
                 Value::Bool(b) => Value::Text(Cow::Borrowed(if b { "true" } else { "false" })),

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::eval::{Subject, Value};
 use super::RowKeys;
+use super::eval::{Subject, Value};
 use crate::activitypub::{Activity, Digest, Kind, Origin, Reading, Scheme, SignatureVerdict, Visibility};
 use crate::http::{AnomalyKind, Body, Exchange, Request, Response};
 use crate::stream::GapCause;
@@ -486,8 +486,21 @@ static FIELDS: &[Field] = &[
 
 /// Lengths of lists that a row counts without naming: what `size(gaps)` becomes.
 pub(super) static COUNTS: &[Field] = &[
-    field!("gaps", Int, "Holes", |e, _| int(Some(e.gaps.len() as u64)), row |row, _| int(Some(u64::from(row.gaps)))),
-    field!("anomalies", Int, "Oddities", |e, _| int(Some(e.anomalies.len() as u64)),
-        row |row, _| int(Some(u64::from(row.anomalies)))),
+    field!(
+        "gaps",
+        Int,
+        "Holes",
+        |e, _| int(Some(e.gaps.len() as u64)),
+        row | row,
+        _ | int(Some(u64::from(row.gaps)))
+    ),
+    field!(
+        "anomalies",
+        Int,
+        "Oddities",
+        |e, _| int(Some(e.anomalies.len() as u64)),
+        row | row,
+        _ | int(Some(u64::from(row.anomalies)))
+    ),
     field!("lints", Int, "Broken rules, infos among them", |_, r| int(Some(r.lints.len() as u64))),
 ];

@@ -24,7 +24,13 @@ fn message(fields: &[(&str, &str)], body: &[u8]) -> Message {
     Message {
         version: (1, 1),
         headers,
-        body: Body { size: body.len() as u64, wire_size: 40, bytes: body.to_vec(), complete: true, ..Body::default() },
+        body: Body {
+            size: body.len() as u64,
+            wire_size: 40,
+            bytes: body.to_vec(),
+            complete: true,
+            ..Body::default()
+        },
         first_byte: Timestamp(1_000_000_000_000_000_000),
         last_byte: Timestamp(1_000_000_000_000_210_000),
         ..Message::default()
@@ -335,14 +341,18 @@ fn every_field_can_be_named_and_is_told() {
 #[test]
 fn the_plan_says_what_indexes_can_use() {
     let plan = |text: &str| Filter::parse(text).unwrap().plan().clone();
-    let one = |field, values: &[&str]| (field, values.iter().map(|v| Box::from(*v)).collect::<Vec<Box<str>>>());
+    let one =
+        |field, values: &[&str]| (field, values.iter().map(|v| Box::from(*v)).collect::<Vec<Box<str>>>());
     assert_eq!(
         plan("activity.actor == 'a' && 'actor' == kind || true"),
         Plan::default(),
         "an alternative frees both sides"
     );
     assert_eq!(
-        plan("origin.host in ['b', 'a'] && (activity.type == 'Follow' || activity.type == 'Undo') && gaps > 0").any_of,
+        plan(
+            "origin.host in ['b', 'a'] && (activity.type == 'Follow' || activity.type == 'Undo') && gaps > 0"
+        )
+        .any_of,
         [one(Indexed::OriginHost, &["a", "b"]), one(Indexed::ActivityType, &["Follow", "Undo"])]
     );
     assert_eq!(plan("activity.actor == 'a' || kind == 'actor'").any_of, []);

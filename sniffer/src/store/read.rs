@@ -11,7 +11,8 @@ use super::chunk::{Frame, Meta, inflate};
 use super::index::{self, AnyOf, Cell};
 use super::record::{self, BodyRef, Damaged};
 use super::tables::{
-    BODIES, BODY_PIECES, CHUNKS, Entry, HOSTS, IDS, META, PIECE, PIECES, STRIP, TERMS, Trouble, piece_key,
+    BODIES, BODY_PIECES, CHUNKS, ERAS, Entry, HOSTS, IDS, META, PIECE, PIECES, STRIP, TERMS, TermKey,
+    Trouble, piece_key,
 };
 use super::write::Totals;
 use super::{Bar, Cursor, Error, Host, Page, Query, Stats, Stored};
@@ -32,7 +33,8 @@ pub(super) struct Snapshot<'p> {
     chunks: ReadOnlyTable<u64, &'static [u8]>,
     pieces: ReadOnlyTable<u64, &'static [u8]>,
     ids: ReadOnlyTable<(u64, u64), &'static [u8]>,
-    terms: ReadOnlyTable<(u64, u64, u64), u64>,
+    terms: ReadOnlyTable<TermKey, u64>,
+    eras: ReadOnlyTable<u64, (u64, u64, u64)>,
     strip: ReadOnlyTable<(u8, u64), [u32; 4]>,
     hosts: ReadOnlyTable<&'static str, (u8, u64, u64, u64, Option<&'static str>)>,
     bodies: ReadOnlyTable<[u8; 32], (u64, u64, u64)>,
@@ -107,12 +109,22 @@ impl Span {
 /// A walk through what the indexes allow.
 struct Walk {
     required: Vec<AnyOf>,
+    /// The eras whose buckets overlap the span, in the order of the direction.
+    eras: Option<Vec<Era>>,
     direction: Direction,
     span: Span,
     /// Buckets that are still to be seen.
     buckets: Option<(u64, u64)>,
     /// Of the present bucket, the next one last.
     places: Vec<Place>,
+}
+
+/// An era with the first and the last bucket of its exchanges.
+#[derive(Clone, Copy, Debug)]
+struct Era {
+    number: u64,
+    first: u64,
+    last: u64,
 }
 
 /// What a walk found.
@@ -135,6 +147,7 @@ impl<'p> Snapshot<'p> {
                 pieces: txn.open_table(PIECES)?,
                 ids: txn.open_table(IDS)?,
                 terms: txn.open_table(TERMS)?,
+                eras: txn.open_table(ERAS)?,
                 strip: txn.open_table(STRIP)?,
                 hosts: txn.open_table(HOSTS)?,
                 bodies: txn.open_table(BODIES)?,
@@ -170,7 +183,31 @@ impl<'p> Snapshot<'p> {
         each: &mut dyn FnMut(Stored) -> bool,
     ) -> Result<Option<ExchangeId>, Error> {
         let path = self.path;
-        self.try_some_of(query, after, each).map_err(|t| t.tell(path, "read it"))
+        let mut span = span(query);
+        match query.cursor {
+            Cursor::Before(id) => span = span.before(id),
+            Cursor::After(id) => span = span.after(id),
+            Cursor::Newest | Cursor::Oldest | Cursor::Around(_) => {}
+        }
+        if let Some(after) = after {
+            span = span.after(after);
+        }
+        let mut walk = Walk::new(query, span, Direction::Newer);
+        let mut last = None;
+        for _ in 0..EXPORT_STEP {
+            // What `each` does, and how it panics, is not this module's business, and so outside of the guard.
+            let next = super::tables::guarded(path, || {
+                self.next_stored(query, &mut walk).map_err(|t| t.tell(path, "read it"))
+            })?;
+            let Some((id, stored)) = next else { return Ok(None) };
+            if let Some(stored) = stored
+                && !each(stored)
+            {
+                return Ok(None);
+            }
+            last = Some(id);
+        }
+        Ok(last)
     }
 
     pub(super) fn strip(&self, from: Timestamp, to: Timestamp, bars: usize) -> Result<Vec<Bar>, Error> {
@@ -267,34 +304,18 @@ impl<'p> Snapshot<'p> {
         Ok((matched, true))
     }
 
-    fn try_some_of(
+    /// The next exchange that the indexes allow, whole if it matches.
+    fn next_stored(
         &mut self,
         query: &Query<'_>,
-        after: Option<ExchangeId>,
-        each: &mut dyn FnMut(Stored) -> bool,
-    ) -> Result<Option<ExchangeId>, Trouble> {
-        let mut span = span(query);
-        match query.cursor {
-            Cursor::Before(id) => span = span.before(id),
-            Cursor::After(id) => span = span.after(id),
-            Cursor::Newest | Cursor::Oldest | Cursor::Around(_) => {}
-        }
-        if let Some(after) = after {
-            span = span.after(after);
-        }
-        let mut walk = Walk::new(query, span, Direction::Newer);
-        let mut last = None;
-        for _ in 0..EXPORT_STEP {
-            let Some(place) = walk.next(self)? else { return Ok(None) };
-            if self.matches(query, place)?.is_some() {
-                let stored = self.stored(place, true)?;
-                if !each(stored) {
-                    return Ok(None);
-                }
-            }
-            last = Some(place.id);
-        }
-        Ok(last)
+        walk: &mut Walk,
+    ) -> Result<Option<(ExchangeId, Option<Stored>)>, Trouble> {
+        let Some(place) = walk.next(self)? else { return Ok(None) };
+        let stored = match self.matches(query, place)? {
+            Some(_) => Some(self.stored(place, true)?),
+            None => None,
+        };
+        Ok(Some((place.id, stored)))
     }
 
     fn try_strip(&self, from: u64, to: u64, bars: usize) -> Result<Vec<Bar>, Trouble> {
@@ -498,11 +519,65 @@ impl<'p> Snapshot<'p> {
         inflate(&bytes, usize::try_from(plain).unwrap_or(usize::MAX)).map_err(super::tables::record)
     }
 
+    /// The eras that overlap a span, those that come first in the direction first.
+    fn eras_in(&self, span: Span, direction: Direction) -> Result<Vec<Era>, Trouble> {
+        let mut eras = Vec::new();
+        let Some((first_bucket, last_bucket)) = span.buckets() else { return Ok(eras) };
+        for era in self.eras.iter()? {
+            let (number, bounds) = era?;
+            let (first, last, _) = bounds.value();
+            if first <= last_bucket && last >= first_bucket {
+                eras.push(Era { number: number.value(), first, last });
+            }
+        }
+        match direction {
+            Direction::Newer => eras.sort_by_key(|e| e.first),
+            Direction::Older => eras.sort_by_key(|e| std::cmp::Reverse(e.last)),
+        }
+        Ok(eras)
+    }
+
+    /// The next bucket in the direction, within the bounds, in which some exchange has the term.
+    fn next_bucket_of(
+        &self,
+        term: u64,
+        eras: &[Era],
+        direction: Direction,
+        (first, last): (u64, u64),
+    ) -> Result<Option<u64>, Trouble> {
+        let mut best: Option<u64> = None;
+        for era in eras {
+            // Eras begin (or end) ever later, so none that follows has a nearer bucket.
+            let behind = match direction {
+                Direction::Newer => era.first > best.unwrap_or(last),
+                Direction::Older => era.last < best.unwrap_or(first),
+            };
+            if behind {
+                break;
+            }
+            let (low, high) = match direction {
+                Direction::Newer => (first.max(era.first), best.unwrap_or(last).min(era.last)),
+                Direction::Older => (best.unwrap_or(first).max(era.first), last.min(era.last)),
+            };
+            if low > high {
+                continue;
+            }
+            let mut range =
+                self.terms.range((era.number, term, low, 0)..=(era.number, term, high, u64::MAX))?;
+            let entry = if direction == Direction::Newer { range.next() } else { range.next_back() };
+            if let Some(entry) = entry.transpose()? {
+                best = Some(entry.0.value().2);
+            }
+        }
+        Ok(best)
+    }
+
     /// The next bucket in the direction, within the bounds, in which every requirement is met by some exchange (though
     /// perhaps not by the same one).
     fn next_bucket(
         &self,
         required: &[AnyOf],
+        eras: &[Era],
         direction: Direction,
         (first, last): (u64, u64),
     ) -> Result<Option<u64>, Trouble> {
@@ -518,17 +593,12 @@ impl<'p> Snapshot<'p> {
         for any_of in required.iter().cycle() {
             let mut best: Option<u64> = None;
             for term in any_of {
-                if first > last {
-                    return Ok(None);
-                }
-                let mut range = self.terms.range((*term, first, 0)..=(*term, last, u64::MAX))?;
-                let entry = if direction == Direction::Newer { range.next() } else { range.next_back() };
-                let Some(bucket) = entry.transpose()?.map(|e| e.0.value().1) else { continue };
-                best = Some(match (best, direction) {
-                    (None, _) => bucket,
-                    (Some(best), Direction::Newer) => best.min(bucket),
-                    (Some(best), Direction::Older) => best.max(bucket),
-                });
+                let bounds = match (best, direction) {
+                    (None, _) => (first, last),
+                    (Some(best), Direction::Newer) => (first, best),
+                    (Some(best), Direction::Older) => (best, last),
+                };
+                best = self.next_bucket_of(*term, eras, direction, bounds)?.or(best);
             }
             let Some(best) = best else { return Ok(None) };
             match direction {
@@ -545,7 +615,7 @@ impl<'p> Snapshot<'p> {
     }
 
     /// What the indexes allow in a bucket, unordered.
-    fn places_in(&self, required: &[AnyOf], bucket: u64) -> Result<Vec<Place>, Trouble> {
+    fn places_in(&self, required: &[AnyOf], eras: &[Era], bucket: u64) -> Result<Vec<Place>, Trouble> {
         let mut found = Vec::new();
         let Some((first, others)) = required.split_first() else {
             for entry in self.ids.range((bucket, 0)..=(bucket, u64::MAX))? {
@@ -556,10 +626,13 @@ impl<'p> Snapshot<'p> {
         };
         let bits_of = |any_of: &AnyOf| -> Result<HashMap<u64, u64>, Trouble> {
             let mut chunks = HashMap::new();
-            for term in any_of {
-                for posting in self.terms.range((*term, bucket, 0)..=(*term, bucket, u64::MAX))? {
-                    let (key, bits) = posting?;
-                    *chunks.entry(key.value().2).or_default() |= bits.value();
+            for era in eras.iter().filter(|e| (e.first..=e.last).contains(&bucket)) {
+                for term in any_of {
+                    let keys = (era.number, *term, bucket, 0)..=(era.number, *term, bucket, u64::MAX);
+                    for posting in self.terms.range(keys)? {
+                        let (key, bits) = posting?;
+                        *chunks.entry(key.value().3).or_default() |= bits.value();
+                    }
                 }
             }
             Ok(chunks)
@@ -588,7 +661,7 @@ impl Walk {
     }
 
     fn over(required: Vec<AnyOf>, span: Span, direction: Direction) -> Self {
-        Self { required, direction, span, buckets: span.buckets(), places: Vec::new() }
+        Self { required, eras: None, direction, span, buckets: span.buckets(), places: Vec::new() }
     }
 
     /// The next exchange that the indexes allow.
@@ -598,7 +671,14 @@ impl Walk {
                 return Ok(Some(place));
             }
             let Some((first, last)) = self.buckets else { return Ok(None) };
-            let Some(bucket) = snapshot.next_bucket(&self.required, self.direction, (first, last))? else {
+            let eras = match &mut self.eras {
+                Some(eras) => eras,
+                // Without a requirement no term is looked up.
+                none if self.required.is_empty() => none.insert(Vec::new()),
+                none => none.insert(snapshot.eras_in(self.span, self.direction)?),
+            };
+            let Some(bucket) = snapshot.next_bucket(&self.required, eras, self.direction, (first, last))?
+            else {
                 self.buckets = None;
                 return Ok(None);
             };
@@ -607,7 +687,7 @@ impl Walk {
                 Direction::Older => bucket.checked_sub(1).map(|last| (first, last)),
             }
             .filter(|(first, last)| first <= last);
-            self.places = snapshot.places_in(&self.required, bucket)?;
+            self.places = snapshot.places_in(&self.required, eras, bucket)?;
             self.places.retain(|p| self.span.contains(p.id));
             self.places.sort_unstable();
             if self.direction == Direction::Newer {

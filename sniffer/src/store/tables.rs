@@ -28,8 +28,10 @@ pub(super) const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 pub(super) const PIECES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pieces");
 /// (bucket, chunk) to entries of place in the bucket, rest of the id, slot ([`Entry`]).
 pub(super) const IDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("ids");
-/// (term, bucket, chunk) to a bit for each slot.
-pub(super) const TERMS: TableDefinition<'_, (u64, u64, u64), u64> = TableDefinition::new("terms");
+/// (era, term, bucket, chunk) to a bit for each slot.
+pub(super) const TERMS: TableDefinition<'_, TermKey, u64> = TableDefinition::new("terms");
+/// Era to (first bucket, last bucket, chunks).
+pub(super) const ERAS: TableDefinition<'_, u64, (u64, u64, u64)> = TableDefinition::new("eras");
 /// (level, cell) to a bar.
 pub(super) const STRIP: TableDefinition<'_, (u8, u64), [u32; 4]> = TableDefinition::new("strip");
 /// Host to (slot, order of first sight, sent, answered, software).
@@ -40,6 +42,16 @@ pub(super) const BODIES: TableDefinition<'_, [u8; 32], (u64, u64, u64)> = TableD
 /// (large body, piece) to the piece.
 pub(super) const BODY_PIECES: TableDefinition<'_, ([u8; 32], u32), &[u8]> =
     TableDefinition::new("body-pieces");
+
+/// Era, term, bucket, chunk.
+pub(super) type TermKey = (u64, u64, u64, u64);
+
+/// The era of a chunk: 128 chunks that were written one after the other. Terms are hashes, so every new posting would
+/// fall on another page of one large tree, and each batch rewrite hundreds of pages; within an era they fall on the
+/// few pages that the batch before wrote as well.
+pub(super) fn era(chunk: u64) -> u64 {
+    chunk >> 7
+}
 
 /// Octets of a piece of a large body; its key is longer.
 pub(super) const BODY_PIECE: usize = PIECE - 28;
@@ -128,6 +140,13 @@ pub(super) fn open(path: &Path, must_exist: bool) -> Result<Database, Error> {
     opened
 }
 
+/// Runs something that reads or writes the file. redb trusts what it once wrote, and panics where a file was damaged
+/// later; to a user that is an error like any other (the panic itself is in the log).
+pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(damaged(path, "its pages do not fit together")))
+}
+
 /// Makes the file, for its owner alone: it will hold private messages and keys to accounts.
 fn make(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
@@ -184,6 +203,7 @@ pub(super) fn prepare(path: &Path, db: &Database) -> Result<(), Error> {
         txn.open_table(PIECES)?;
         txn.open_table(IDS)?;
         txn.open_table(TERMS)?;
+        txn.open_table(ERAS)?;
         txn.open_table(STRIP)?;
         txn.open_table(HOSTS)?;
         txn.open_table(BODIES)?;

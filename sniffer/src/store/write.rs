@@ -10,8 +10,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable, Table, WriteTransacti
 use super::chunk::{Builder, Frame, Meta, SharedBody, inflate};
 use super::index::{self, Cell};
 use super::tables::{
-    BODIES, BODY_PIECE, BODY_PIECES, CHUNKS, Entry, HOSTS, IDS, META, PIECE, PIECES, STRIP, TERMS, Trouble,
-    piece_key, record,
+    BODIES, BODY_PIECE, BODY_PIECES, CHUNKS, ERAS, Entry, HOSTS, IDS, META, PIECE, PIECES, STRIP, TERMS,
+    TermKey, Trouble, era, piece_key, record,
 };
 use super::{Bar, Error, Options};
 use crate::filter::RowKeys;
@@ -204,14 +204,15 @@ struct Open<'t, 'w> {
     chunks: Table<'t, u64, &'static [u8]>,
     pieces: Table<'t, u64, &'static [u8]>,
     ids: Table<'t, (u64, u64), &'static [u8]>,
-    terms: Table<'t, (u64, u64, u64), u64>,
+    terms: Table<'t, TermKey, u64>,
+    eras: Table<'t, u64, (u64, u64, u64)>,
     strip: Table<'t, (u8, u64), [u32; 4]>,
     hosts: Table<'t, &'static str, (u8, u64, u64, u64, Option<&'static str>)>,
     bodies: Table<'t, [u8; 32], (u64, u64, u64)>,
     body_pieces: Table<'t, ([u8; 32], u32), &'static [u8]>,
     totals: Totals,
     /// Postings of this transaction, written in order at its end: neighbours in the B-tree are touched once.
-    postings: Vec<((u64, u64, u64), u64)>,
+    postings: Vec<(TermKey, u64)>,
     /// What the strip's narrowest cells gain and lose.
     bars: BTreeMap<u64, [i64; 4]>,
     /// Chunks that went.
@@ -227,6 +228,7 @@ impl<'t, 'w> Open<'t, 'w> {
             pieces: txn.open_table(PIECES)?,
             ids: txn.open_table(IDS)?,
             terms: txn.open_table(TERMS)?,
+            eras: txn.open_table(ERAS)?,
             strip: txn.open_table(STRIP)?,
             hosts: txn.open_table(HOSTS)?,
             bodies: txn.open_table(BODIES)?,
@@ -432,8 +434,14 @@ impl<'t, 'w> Open<'t, 'w> {
         for (bucket, entries) in buckets {
             self.ids.insert((bucket, number), &*entries)?;
         }
+        let terms = chunk.terms.iter();
         self.postings
-            .extend(chunk.terms.iter().map(|((term, bucket), bits)| ((*term, *bucket, number), *bits)));
+            .extend(terms.map(|((term, bucket), bits)| ((era(number), *term, *bucket, number), *bits)));
+        let (first, last) = (Cell::bucket(chunk.min), Cell::bucket(chunk.max));
+        let known = self.eras.get(era(number))?.map(|e| e.value());
+        let (low, high, chunks) = known.unwrap_or((first, last, 0));
+        let chunks = chunks + u64::from(before.is_none());
+        self.eras.insert(era(number), (low.min(first), high.max(last), chunks))?;
         let meta = Meta {
             count: chunk.len() as u32,
             packed: packed_sizes,
@@ -489,7 +497,7 @@ impl<'t, 'w> Open<'t, 'w> {
             self.count(&row, &keys, -1);
         }
         for (term, bucket) in terms {
-            self.terms.remove((term, bucket, number))?;
+            self.terms.remove((era(number), term, bucket, number))?;
         }
         for bucket in buckets {
             self.ids.remove((bucket, number))?;
@@ -499,6 +507,14 @@ impl<'t, 'w> Open<'t, 'w> {
         }
         for hash in &meta.shared {
             self.unshare(*hash)?;
+        }
+        let known = self.eras.get(era(number))?.map(|e| e.value());
+        if let Some((first, last, chunks)) = known {
+            if chunks > 1 {
+                self.eras.insert(era(number), (first, last, chunks - 1))?;
+            } else {
+                self.eras.remove(era(number))?;
+            }
         }
         self.chunks.remove(number)?;
         self.removed.insert(number);
@@ -543,7 +559,7 @@ impl<'t, 'w> Open<'t, 'w> {
         self.postings.sort_unstable();
         for (key, bits) in &self.postings {
             // A chunk that was written and expired in the same transaction leaves none.
-            if !self.removed.contains(&key.2) {
+            if !self.removed.contains(&key.3) {
                 self.terms.insert(*key, *bits)?;
             }
         }

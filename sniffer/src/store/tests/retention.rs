@@ -5,8 +5,8 @@ use redb::ReadableDatabase as _;
 use redb::ReadableTableMetadata as _;
 
 /// Entries of the indexes: none may point to what is gone.
-fn index_entries(store: &Store) -> [u64; 7] {
-    let txn = store.inner.db.begin_read().unwrap();
+fn index_entries(store: &Store) -> [u64; 8] {
+    let txn = store.db().unwrap().begin_read().unwrap();
     [
         txn.open_table(tables::CHUNKS).unwrap().len().unwrap(),
         txn.open_table(tables::PIECES).unwrap().len().unwrap(),
@@ -15,16 +15,17 @@ fn index_entries(store: &Store) -> [u64; 7] {
         txn.open_table(tables::STRIP).unwrap().len().unwrap(),
         txn.open_table(tables::BODIES).unwrap().len().unwrap(),
         txn.open_table(tables::BODY_PIECES).unwrap().len().unwrap(),
+        txn.open_table(tables::ERAS).unwrap().len().unwrap(),
     ]
 }
 
 #[test]
 fn the_file_stays_within_its_limit_and_the_oldest_go() {
     let at = place();
-    let max_bytes = 4 << 20;
+    let max_bytes = 2 << 20;
     let store = Store::open(&at.path, Options { max_bytes, ..Options::default() }).unwrap();
     let mut largest = 0;
-    for batch in 0..150_u64 {
+    for batch in 0..60_u64 {
         let batch: Vec<Told> = (batch * 200..(batch + 1) * 200)
             .map(|n| {
                 let mut told = told(n, 10_000_000);
@@ -40,7 +41,7 @@ fn the_file_stays_within_its_limit_and_the_oldest_go() {
     }
     let stats = store.stats().unwrap();
     assert!(stats.expired > 0);
-    assert_eq!(stats.exchanges + stats.expired, 150 * 200);
+    assert_eq!(stats.exchanges + stats.expired, 60 * 200);
     assert!(largest <= max_bytes + max_bytes / 2, "the file grew to {largest}");
     assert!(largest >= max_bytes / 2, "the file only grew to {largest}");
     let left = everything(&store);
@@ -53,9 +54,10 @@ fn the_file_stays_within_its_limit_and_the_oldest_go() {
     assert_eq!(u64::from(strip[0].deliveries + strip[0].fetches), stats.federation);
     let gone = told(0, 10_000_000).exchange.id;
     assert_eq!(store.get(gone).unwrap(), None);
-    // Closed, it is cut to what is used.
+    // Its length is what redb doubled it to, not more; what of it was never used takes no place.
     drop(store);
-    assert!(std::fs::metadata(&at.path).unwrap().len() <= max_bytes + max_bytes / 2);
+    let length = std::fs::metadata(&at.path).unwrap().len();
+    assert!(length <= 5 * max_bytes / 2, "the file is {length} octets long");
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn what_is_too_old_goes_without_a_trace() {
     let options = Options { max_age_nanos: hour, ..Options::default() };
     let store = Store::open(&at.path, options).unwrap();
     let picture = vec![9_u8; 100_000];
-    for n in 0..400 {
+    for n in 0..250 {
         // Thirty seconds apart.
         let mut told = told(n, hour / 120);
         told.exchange.request.as_mut().unwrap().message.body.bytes = picture.clone();
