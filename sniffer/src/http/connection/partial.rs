@@ -44,11 +44,12 @@ impl PartialHead {
         let before = self.bytes.len();
         let need = before.saturating_add(bytes.len());
         if need > self.charged {
-            let want = need.max(self.charged.saturating_mul(2));
-            if !budget.take(self.charged, want.saturating_sub(self.charged), config) {
-                return Extended::Refused;
-            }
-            self.charged = want;
+            // Room for twice as much, or else for no more than is there: how a head was cut must not decide.
+            let granted = [need.max(self.charged.saturating_mul(2)), need]
+                .into_iter()
+                .find(|want| budget.take(self.charged, want.saturating_sub(self.charged), config));
+            let Some(granted) = granted else { return Extended::Refused };
+            self.charged = granted;
         }
         self.bytes.extend_from_slice(bytes);
         match head::head_end(&self.bytes, self.searched) {

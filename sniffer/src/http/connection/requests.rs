@@ -118,7 +118,7 @@ impl Connection {
                             let Some(partial) = self.take_head(Direction::ToServer, scope) else { continue };
                             match self.request_of(&partial, scope.config) {
                                 Some(head) => {
-                                    self.request_head(head, partial.begin, offset_at(data, taken), scope)
+                                    self.request_head(head, partial.begin, offset_at(data, taken), scope);
                                 }
                                 None => return self.no_head(&partial, data, taken, scope),
                             }
