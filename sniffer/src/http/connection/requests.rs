@@ -85,8 +85,15 @@ impl Connection {
                                 // The empty lines before a request look like the beginning of a PROXY header.
                                 let blank = blank_lines(&partial.bytes);
                                 partial.bytes.drain(..blank);
-                                partial.begin.offset = partial.begin.offset.saturating_add(blank as u64);
+                                if blank > 0 {
+                                    // The octet at hand is the first that is none.
+                                    partial.begin = begin_at(data, taken.saturating_sub(1));
+                                }
+                                let nothing_else = partial.bytes.is_empty();
                                 self.to_server.blank |= blank > 0;
+                                if nothing_else {
+                                    self.take_head(Direction::ToServer, scope);
+                                }
                             }
                         }
                         Extended::Ends(_) => {

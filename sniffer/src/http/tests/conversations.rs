@@ -664,6 +664,20 @@ fn a_proxy_header_before_http_is_stepped_over() {
 }
 
 #[test]
+fn empty_lines_before_the_first_request_are_the_same_however_they_are_cut() {
+    for blank in ["\r\n", "\n\n", "\r\r\r\n", "\r\n\r\n\r\n"] {
+        let all = [blank, get("/a").as_str()].concat();
+        for size in [1, 2, 3, 1000] {
+            let mut script = Script::new();
+            for piece in all.as_bytes().chunks(size) {
+                script = script.client(piece);
+            }
+            check(script.server(OK).fin(), &["GET /a -> 200 \"ok\" [empty-line-before-message]"]);
+        }
+    }
+}
+
+#[test]
 fn a_granted_tunnel_is_a_connection_of_its_own() {
     let connect = "CONNECT x.example:443 HTTP/1.1\r\nHost: x.example:443\r\n\r\n";
     let told = Script::new()
