@@ -125,7 +125,7 @@ impl Pipeline {
 
     /// When [`Self::expire`] has something to do next, in capture time.
     pub fn deadline(&self) -> Option<Timestamp> {
-        [self.flow.deadline(), self.stream.deadline()].into_iter().flatten().min()
+        [self.flow.deadline(), self.stream.deadline(), self.http.deadline()].into_iter().flatten().min()
     }
 
     /// Time has passed without a frame (live capture).
@@ -163,6 +163,10 @@ impl Pipeline {
             let mut events = Vec::new();
             self.stream.expire(self.now, &mut events);
             self.decode(&mut events, out);
+        }
+        if self.http.deadline().is_some_and(|at| at <= self.now) {
+            self.http.expire(self.now, &mut self.exchanges);
+            self.tell(out);
         }
     }
 

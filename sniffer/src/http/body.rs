@@ -23,8 +23,8 @@ const HOLES_LIMIT: usize = 1024;
 
 /// SHA-256 of nothing: most requests have no body.
 const SHA256_OF_NOTHING: [u8; 32] = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
-    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ];
 
 /// What all unfinished bodies share: the account of octets held, and decoders to use again.
@@ -487,7 +487,8 @@ fn codings(encoding: &str) -> impl Iterator<Item = Coding> {
 /// Whether a 206 carries the whole representation: `bytes 0-99/100` (RFC 9110 §14.4).
 fn whole_range(headers: &Headers) -> bool {
     let parse = || {
-        let (range, length) = headers.text("content-range")?.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (range, length) =
+            headers.text("content-range")?.trim().strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         let last: u64 = last.parse().ok()?;
         Some(first == "0" && length.parse() == Ok(last.checked_add(1)?))

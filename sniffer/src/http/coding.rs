@@ -356,7 +356,8 @@ impl Inflate {
             Format::Gzip if read == 8 => {
                 // RFC 1952 §2.3.1: CRC32, then ISIZE, both little endian.
                 let expected = (u64::from(self.crc.sum()) << 32) | u64::from(self.length);
-                let sent = (u64::from((value >> 32) as u32).swap_bytes()) | (u64::from((value as u32).swap_bytes()));
+                let sent =
+                    (u64::from((value >> 32) as u32).swap_bytes()) | (u64::from((value as u32).swap_bytes()));
                 if sent != expected {
                     return Err(Stop::Corrupt(Coding::Gzip, "checksum differs"));
                 }
@@ -504,7 +505,9 @@ impl Brotli {
                 BrotliResult::NeedsMoreInput => return Ok(()),
                 BrotliResult::NeedsMoreOutput if made > 0 => {}
                 BrotliResult::NeedsMoreOutput => return Err(Stop::Corrupt(Coding::Brotli, "stuck")),
-                BrotliResult::ResultFailure => return Err(Stop::Corrupt(Coding::Brotli, "not a brotli stream")),
+                BrotliResult::ResultFailure => {
+                    return Err(Stop::Corrupt(Coding::Brotli, "not a brotli stream"));
+                }
             }
         }
     }

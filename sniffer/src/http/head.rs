@@ -80,9 +80,14 @@ pub(super) enum Start {
 
 /// Is this the first line of a request?
 pub(super) fn request_start(bytes: &[u8]) -> Start {
+    // Most of what is asked about while hunting ends here.
+    if bytes.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
+        return Start::No;
+    }
     let (line, whole) = first_line(bytes);
-    let method = line.iter().take(METHOD_LIMIT.saturating_add(1)).take_while(|octet| is_token(**octet)).count();
-    if method > METHOD_LIMIT || line.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
+    let method =
+        line.iter().take(METHOD_LIMIT.saturating_add(1)).take_while(|octet| is_token(**octet)).count();
+    if method > METHOD_LIMIT {
         return Start::No;
     }
     let Some((space, rest)) = line.get(method..).and_then(<[u8]>::split_first) else {
@@ -99,7 +104,9 @@ pub(super) fn request_start(bytes: &[u8]) -> Start {
         return Start::Maybe;
     }
     match split_version(line) {
-        Some((before, _)) if before.get(method..).is_some_and(|target| !target.trim_ascii().is_empty()) => Start::Yes,
+        Some((before, _)) if before.get(method..).is_some_and(|target| !target.trim_ascii().is_empty()) => {
+            Start::Yes
+        }
         _ => Start::No,
     }
 }
@@ -214,7 +221,8 @@ pub(super) fn request(bytes: &[u8], config: &Config) -> Parsed<RequestHead> {
                 return Parsed::Not;
             }
             let mut found = Found::default();
-            let headers = found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
+            let headers =
+                found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
             found.line_ends(bytes.get(..length).unwrap_or_default());
             let version = if minor == 0 { (1, 0) } else { (1, 1) };
             Parsed::Whole(found.request(method.into(), target.into(), version, headers), length)
@@ -245,8 +253,13 @@ pub(super) fn response(bytes: &[u8], config: &Config) -> Parsed<ResponseHead> {
             let (Some(status), Some(reason), Some(minor)) = (fast.code, fast.reason, fast.version) else {
                 return Parsed::Not;
             };
+            // As [`response_start`] has it.
+            if status < 100 {
+                return Parsed::Not;
+            }
             let mut found = Found::default();
-            let headers = found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
+            let headers =
+                found.fields(fast.headers.iter().map(|field| (field.name.as_bytes(), field.value)), config);
             found.line_ends(bytes.get(..length).unwrap_or_default());
             let version = if minor == 0 { (1, 0) } else { (1, 1) };
             Parsed::Whole(found.response(status, reason.into(), version, headers), length)
@@ -334,8 +347,14 @@ pub(super) fn trailers(bytes: &[u8], config: &Config) -> (Headers, Vec<Anomaly>)
 
 /// Whether a field line decides framing or decoding: such a line is kept when a head is too large to be kept whole.
 pub(super) fn is_framing_line(line: &[u8]) -> bool {
-    const NAMES: [&[u8]; 6] =
-        [b"content-length:", b"transfer-encoding:", b"content-encoding:", b"upgrade:", b"connection:", b"host:"];
+    const NAMES: [&[u8]; 6] = [
+        b"content-length:",
+        b"transfer-encoding:",
+        b"content-encoding:",
+        b"upgrade:",
+        b"connection:",
+        b"host:",
+    ];
     NAMES.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
@@ -365,9 +384,10 @@ impl Found {
         if self.anomalies.iter().any(|anomaly| anomaly.kind == kind) {
             return;
         }
-        let mut detail = String::from_utf8_lossy(line.get(..DETAIL_LIMIT.min(line.len())).unwrap_or_default())
-            .escape_debug()
-            .to_string();
+        let mut detail =
+            String::from_utf8_lossy(line.get(..DETAIL_LIMIT.min(line.len())).unwrap_or_default())
+                .escape_debug()
+                .to_string();
         if line.len() > DETAIL_LIMIT {
             detail.push('…');
         }
@@ -375,7 +395,11 @@ impl Found {
     }
 
     /// Copies fields that are well formed, and looks at each.
-    fn fields<'a>(&mut self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone, config: &Config) -> Headers {
+    fn fields<'a>(
+        &mut self,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        config: &Config,
+    ) -> Headers {
         let (mut count, mut octets) = (0_usize, 0_usize);
         for (name, value) in fields.clone() {
             count = count.saturating_add(1);
@@ -525,7 +549,13 @@ impl Found {
         }
     }
 
-    fn request(mut self, method: Box<str>, target: Box<str>, version: (u8, u8), headers: Headers) -> RequestHead {
+    fn request(
+        mut self,
+        method: Box<str>,
+        target: Box<str>,
+        version: (u8, u8),
+        headers: Headers,
+    ) -> RequestHead {
         self.framing();
         if self.hosts > 1 {
             self.odd(AnomalyKind::BadHost, b"more than one");
@@ -543,10 +573,25 @@ impl Found {
             let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
             (host, scheme) = (Some(authority.into()), Some(name.into()));
         }
-        RequestHead { method, target, host, scheme, version, headers, facts: self.facts, anomalies: self.anomalies }
+        RequestHead {
+            method,
+            target,
+            host,
+            scheme,
+            version,
+            headers,
+            facts: self.facts,
+            anomalies: self.anomalies,
+        }
     }
 
-    fn response(mut self, status: u16, reason: Box<str>, version: (u8, u8), headers: Headers) -> ResponseHead {
+    fn response(
+        mut self,
+        status: u16,
+        reason: Box<str>,
+        version: (u8, u8),
+        headers: Headers,
+    ) -> ResponseHead {
         self.framing();
         ResponseHead { status, reason, version, headers, facts: self.facts, anomalies: self.anomalies }
     }

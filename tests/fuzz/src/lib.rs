@@ -111,8 +111,10 @@ pub fn http1_cut(data: &[u8]) {
     let mut conversation = conversation::read(rest);
     conversation.retain(|step| !matches!(step, Step::Gap { .. } | Step::Conflict { .. }));
     let (whole, understood) = conversation::run_and_count(config(*first), false, &conversation);
-    let cut = conversation::run(config(*first), false, &conversation::cut(&conversation));
-    if understood {
+    let cut = conversation::cut(&conversation);
+    let (cut, also_understood) = conversation::run_and_count(config(*first), false, &cut);
+    // A head that came in pieces must be held, and is given up where there is no memory for it; then it is hunted over.
+    if understood && also_understood {
         assert_eq!(told(&whole), told(&cut), "where data are cut must not matter");
     }
 }

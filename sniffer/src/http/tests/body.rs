@@ -189,7 +189,8 @@ fn members_and_frames_in_a_row_are_one_content() {
 #[test]
 fn a_corrupt_body_keeps_what_decoded_and_is_not_complete() {
     let content = text(60_000);
-    for (encoding, coded) in [("gzip", gzip(&content)), ("deflate", zlib(&content)), ("zstd", zstd(&content))] {
+    for (encoding, coded) in [("gzip", gzip(&content)), ("deflate", zlib(&content)), ("zstd", zstd(&content))]
+    {
         // Cut off, though the framing says that this is all.
         let cut = &coded[..coded.len() / 2];
         let got = decoded(encoding, cut);
@@ -229,7 +230,9 @@ fn an_unknown_coding_leaves_the_octets_as_they_are() {
 
 #[test]
 fn a_field_without_a_body_is_an_empty_body() {
-    for fields in [&[][..], &[("Content-Encoding", "gzip")], &[("Content-Encoding", "br")], &[("Content-Encoding", "")]] {
+    for fields in
+        [&[][..], &[("Content-Encoding", "gzip")], &[("Content-Encoding", "br")], &[("Content-Encoding", "")]]
+    {
         let got = run(fields, Some(304), &[], &Config::default());
         assert!(got.body.complete);
         assert_eq!((got.body.size, got.body.wire_size), (0, 0));
@@ -252,7 +255,8 @@ fn a_range_of_a_coded_body_is_not_decoded_unless_it_is_all() {
     assert_eq!(got.body.bytes, &coded[10..60]);
     assert!(!got.body.complete);
     // An identity range is simply what came.
-    let got = run(&[("Content-Range", "bytes 10-59/4000")], Some(206), &[&content[10..60]], &Config::default());
+    let got =
+        run(&[("Content-Range", "bytes 10-59/4000")], Some(206), &[&content[10..60]], &Config::default());
     assert_whole(&got, &content[10..60], &content[10..60]);
 }
 
@@ -289,9 +293,11 @@ fn bombs_stop_at_the_limit() {
 fn only_the_beginning_is_kept_and_all_of_it_is_hashed() {
     let content = text(200_000);
     let config = Config { keep_body: 1000, ..Config::default() };
-    for (fields, coded) in
-        [(&[][..], content.clone()), (&[("Content-Encoding", "gzip")], gzip(&content)), (&[("Content-Encoding", "zstd")], zstd(&content))]
-    {
+    for (fields, coded) in [
+        (&[][..], content.clone()),
+        (&[("Content-Encoding", "gzip")], gzip(&content)),
+        (&[("Content-Encoding", "zstd")], zstd(&content)),
+    ] {
         let pieces: Vec<&[u8]> = coded.chunks(700).collect();
         let got = run(fields, None, &pieces, &config);
         assert_eq!(got.body.bytes, &content[..1000]);
@@ -372,7 +378,8 @@ fn a_spent_budget_is_said_and_the_sizes_stay_right() {
     assert_eq!((got.body.sha256, got.body.complete), (sha(&content), true), "hashing needs no memory");
     assert!(!got.body.bytes.is_empty() && content.starts_with(&got.body.bytes));
     // Coded: what could be held is decoded, the rest is not, and its own hash is still right.
-    let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 16).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..100_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 16).to_le_bytes()).collect();
     let coded = gzip(&noise);
     let pieces: Vec<&[u8]> = coded.chunks(1448).collect();
     let got = run(&[("Content-Encoding", "gzip")], None, &pieces, &config);

@@ -146,7 +146,10 @@ fn what_is_cut_says_by_what() {
         Script::new().client(get("/")).server("HTTP/1.1 200 OK\r\nServer: x\r\nCont").reset(),
         &["GET / -> 200 ! [cut-by-reset]"],
     );
-    check(Script::new().client("GET /half HTTP/1.1\r\nHost: a\r\nAcc").reset(), &["GET /half ! -> - [cut-by-reset no-response]"]);
+    check(
+        Script::new().client("GET /half HTTP/1.1\r\nHost: a\r\nAcc").reset(),
+        &["GET /half ! -> - [cut-by-reset no-response]"],
+    );
 }
 
 #[test]
@@ -170,15 +173,27 @@ fn trailers_are_kept_in_both_directions() {
 fn targets_of_every_form_have_their_host() {
     for (head, target, host, scheme) in [
         ("GET /a HTTP/1.1\r\nHost: b.example:80\r\n", "/a", Some("b.example:80"), None),
-        ("GET http://u@c.example/x?y HTTP/1.1\r\nHost: b\r\n", "http://u@c.example/x?y", Some("c.example"), Some("http")),
+        (
+            "GET http://u@c.example/x?y HTTP/1.1\r\nHost: b\r\n",
+            "http://u@c.example/x?y",
+            Some("c.example"),
+            Some("http"),
+        ),
         ("OPTIONS * HTTP/1.1\r\nHost: b\r\n", "*", Some("b"), None),
         ("CONNECT d.example:443 HTTP/1.1\r\n", "d.example:443", Some("d.example:443"), None),
         ("GET /a HTTP/1.0\r\n", "/a", None, None),
         ("GET /u?r=https://x.example/ HTTP/1.1\r\nHost: b\r\n", "/u?r=https://x.example/", Some("b"), None),
     ] {
-        let told = Script::new().client(format!("{head}\r\n")).server("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n").fin().run();
+        let told = Script::new()
+            .client(format!("{head}\r\n"))
+            .server("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")
+            .fin()
+            .run();
         let request = told.only().request.as_ref().unwrap();
-        assert_eq!((request.target.as_deref(), request.host.as_deref(), request.scheme.as_deref()), (Some(target), host, scheme));
+        assert_eq!(
+            (request.target.as_deref(), request.host.as_deref(), request.scheme.as_deref()),
+            (Some(target), host, scheme)
+        );
     }
 }
 
@@ -198,8 +213,16 @@ fn what_real_servers_send_is_read_and_named() {
         ("M-SEARCH /a HTTP/1.1\r\nHost: a\r\n\r\n", "/a", vec![]),
         ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", "/a", vec![]),
         ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n", "/a", vec![]),
-        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 3\r\n\r\n", "/a", vec![AnomalyKind::BadContentLength]),
-        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "/a", vec![AnomalyKind::BadContentLength]),
+        (
+            "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 3\r\n\r\n",
+            "/a",
+            vec![AnomalyKind::BadContentLength],
+        ),
+        (
+            "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+            "/a",
+            vec![AnomalyKind::BadContentLength],
+        ),
         (
             "GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "/a",
@@ -228,7 +251,8 @@ fn fields_are_kept_as_sent() {
         .fin()
         .run();
     let request = told.only().request.as_ref().unwrap();
-    let fields: Vec<_> = request.message.headers.iter().map(|(name, value)| (name.unwrap(), value.unwrap())).collect();
+    let fields: Vec<_> =
+        request.message.headers.iter().map(|(name, value)| (name.unwrap(), value.unwrap())).collect();
     assert_eq!(fields[0], (b"hOsT".as_slice(), b"a".as_slice()));
     assert_eq!(fields[1], (b"X-Long".as_slice(), b"b c".as_slice()));
     assert_eq!(fields[2], (b"Empty".as_slice(), b"".as_slice()));
@@ -278,7 +302,9 @@ fn broken_chunks_end_the_message_and_the_next_is_found() {
     for size in ["", "-1", "0x3", "fffffffffffffffff", ";x"] {
         let told = Script::new()
             .client(get("/a"))
-            .server(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n"))
+            .server(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n"
+            ))
             .fin()
             .run();
         assert_eq!(kinds(told.only())[0], AnomalyKind::BadChunk, "{size}");
@@ -370,13 +396,7 @@ fn a_lost_request_leaves_its_response_alone() {
 
 #[test]
 fn a_lost_response_leaves_its_request_alone() {
-    let told = Script::new()
-        .client(get("/a"))
-        .server_lost(39)
-        .client(get("/b"))
-        .server(ok("B"))
-        .fin()
-        .run();
+    let told = Script::new().client(get("/a")).server_lost(39).client(get("/b")).server(ok("B")).fin().run();
     assert_eq!(told.lines(), ["GET /a -> - {s 0+39}", "GET /b -> 200 \"B\""]);
     assert_eq!((told.counters.lone_responses, told.counters.unanswered), (0, 1));
 }
@@ -418,7 +438,14 @@ fn a_response_waits_for_a_hole_that_is_declared_later() {
 fn directions_that_come_skewed_are_put_right() {
     // Answer before question, twice.
     check(
-        Script::new().client(get("/a")).server(ok("A")).late(1).client(get("/b")).server(ok("B")).late(1).fin(),
+        Script::new()
+            .client(get("/a"))
+            .server(ok("A"))
+            .late(1)
+            .client(get("/b"))
+            .server(ok("B"))
+            .late(1)
+            .fin(),
         &["GET /a -> 200 \"A\"", "GET /b -> 200 \"B\""],
     );
 }
@@ -439,6 +466,26 @@ fn waiting_ends_when_what_is_waited_for_never_comes() {
     assert_eq!(out.len(), 2, "no longer");
     assert!(out[1].request.is_none());
     assert_eq!(decoder.deadline(), None);
+}
+
+#[test]
+fn answers_alone_are_told_when_the_client_is_never_captured() {
+    let mut script = Script::new().client(get("/a")).server(ok("A")).client(get("/b")).server(ok("B"));
+    script = script.pause(1_500_000_000).client(get("/c")).server(ok("C")).client(get("/d")).server(ok("D"));
+    let to_client = |event: &crate::stream::Event<'_>| !matches!(event, crate::stream::Event::Data(data) if data.direction == Direction::ToServer);
+    script.events.retain(to_client);
+    let mut decoder = crate::http::Decoder::new(Config::default());
+    let mut out = Vec::new();
+    for event in script.events {
+        decoder.push(event, &mut out);
+    }
+    assert_eq!(out.len(), 4, "only the first ones waited");
+}
+
+#[test]
+fn an_open_flow_costs_little() {
+    use crate::http::connection::Connection;
+    assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
 }
 
 #[test]
@@ -478,7 +525,8 @@ fn an_answer_to_an_unknown_head_request_does_not_swallow_the_next() {
 #[test]
 fn pipelining_and_holes_pair_nothing() {
     // Of three pipelined answers one is lost: nobody can say which.
-    let script = Script::new().client([get("/a"), get("/b"), get("/c")].concat()).server_lost(39).server(ok("?"));
+    let script =
+        Script::new().client([get("/a"), get("/b"), get("/c")].concat()).server_lost(39).server(ok("?"));
     let told = script.server(ok("?")).fin().run();
     for exchange in &told.exchanges {
         assert!(exchange.request.is_none() || exchange.response.is_none(), "{:?}", told.lines());
@@ -489,7 +537,13 @@ fn pipelining_and_holes_pair_nothing() {
 #[test]
 fn an_unasked_response_is_alone_and_said() {
     check(
-        Script::new().client(get("/a")).server(ok("A")).server(ok("B")).client(get("/c")).server(ok("C")).fin(),
+        Script::new()
+            .client(get("/a"))
+            .server(ok("A"))
+            .server(ok("B"))
+            .client(get("/c"))
+            .server(ok("C"))
+            .fin(),
         &["GET /a -> 200 \"A\"", "- -> 200 \"B\" [unsolicited-response]", "GET /c -> 200 \"C\""],
     );
 }
@@ -514,7 +568,13 @@ fn requests_beyond_the_queue_are_told_without_an_answer() {
 #[test]
 fn bytes_between_messages_are_said() {
     check(
-        Script::new().client(get("/a")).server(ok("A")).client("garbage!\x01\x02").client(get("/b")).server(ok("B")).fin(),
+        Script::new()
+            .client(get("/a"))
+            .server(ok("A"))
+            .client("garbage!\x01\x02")
+            .client(get("/b"))
+            .server(ok("B"))
+            .fin(),
         &["GET /a -> 200 \"A\"", "GET /b -> 200 \"B\" [stray-bytes]"],
     );
 }
@@ -554,7 +614,11 @@ fn other_protocols_are_counted_once_and_not_misread() {
         (b"EHLO mail.example\r\n", Direction::ToServer, OtherProtocol::Unknown),
         (b"220 mail.example ESMTP\r\n", Direction::ToClient, OtherProtocol::Unknown),
         (b"\x10\x20\x30", Direction::ToServer, OtherProtocol::Unknown),
-        (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n\x16\x03\x01\x00\x05hello", Direction::ToServer, OtherProtocol::Tls),
+        (
+            b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n\x16\x03\x01\x00\x05hello",
+            Direction::ToServer,
+            OtherProtocol::Tls,
+        ),
     ] {
         let script = Script::new();
         let script = match direction {
@@ -563,7 +627,11 @@ fn other_protocols_are_counted_once_and_not_misread() {
         };
         let told = script.client(get("/not")).server(OK).fin().run();
         assert_eq!(told.lines(), Vec::<String>::new(), "{first:?}");
-        assert_eq!(told.counters.other_flows.iter().map(|(k, n)| (*k, *n)).collect::<Vec<_>>(), [(kind, 1)], "{first:?}");
+        assert_eq!(
+            told.counters.other_flows.iter().map(|(k, n)| (*k, *n)).collect::<Vec<_>>(),
+            [(kind, 1)],
+            "{first:?}"
+        );
     }
 }
 
@@ -591,6 +659,20 @@ fn a_proxy_header_before_http_is_stepped_over() {
                 script = script.client(piece);
             }
             check(script.server(OK).fin(), &["GET /a -> 200 \"ok\""]);
+        }
+    }
+}
+
+#[test]
+fn empty_lines_before_the_first_request_are_the_same_however_they_are_cut() {
+    for blank in ["\r\n", "\n\n", "\r\r\r\n", "\r\n\r\n\r\n"] {
+        let all = [blank, get("/a").as_str()].concat();
+        for size in [1, 2, 3, 1000] {
+            let mut script = Script::new();
+            for piece in all.as_bytes().chunks(size) {
+                script = script.client(piece);
+            }
+            check(script.server(OK).fin(), &["GET /a -> 200 \"ok\" [empty-line-before-message]"]);
         }
     }
 }
@@ -628,13 +710,19 @@ fn a_granted_tunnel_is_a_connection_of_its_own() {
 }
 
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+const SWITCHED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 #[test]
 fn a_websocket_is_one_exchange_told_at_its_end() {
     let hello = b"\x81\x05hello";
     let masked = b"\x81\x82\0\0\0\0hi";
-    let told = Script::new().client(UPGRADE).server([SWITCHED.as_bytes(), hello].concat()).client(masked).fin().run();
+    let told = Script::new()
+        .client(UPGRADE)
+        .server([SWITCHED.as_bytes(), hello].concat())
+        .client(masked)
+        .fin()
+        .run();
     let exchange = told.only();
     assert_eq!(exchange.response.as_ref().unwrap().status, Some(101));
     let websocket = exchange.websocket.as_ref().unwrap();
@@ -648,7 +736,8 @@ fn a_websocket_is_one_exchange_told_at_its_end() {
 #[test]
 fn a_websocket_whose_handshake_was_half_lost_is_still_one() {
     let frames = [b"\x81\x05hello".as_slice(), b"\x81\x06hello!"].concat();
-    let told = Script::new().client(UPGRADE).server_lost(SWITCHED.len()).server(&frames).server(&frames).fin().run();
+    let told =
+        Script::new().client(UPGRADE).server_lost(SWITCHED.len()).server(&frames).server(&frames).fin().run();
     let exchange = told.only();
     assert!(exchange.response.is_none());
     assert_eq!(exchange.websocket.as_ref().unwrap().messages.len(), 4);
@@ -691,7 +780,9 @@ fn an_upgrade_to_h2c_goes_on_as_stream_1() {
 
 #[test]
 fn prior_knowledge_is_known_by_the_preface_however_it_is_cut() {
-    let client = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86".as_slice();
+    let client =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86"
+            .as_slice();
     let server = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88".as_slice();
     for size in [1, 3, 10, 24, 1000] {
         let mut script = Script::new();

@@ -54,7 +54,8 @@ fn said(tag: usize, kind: u8, request_body: usize, response_body: usize, pipelin
         head
     };
     let method = ["GET", "HEAD", "POST", "POST", "POST", "DELETE"][usize::from(kind % 6)];
-    let head = format!("{method} /{tag} HTTP/1.1\r\nHost: a.example\r\nAccept: application/activity+json\r\n");
+    let head =
+        format!("{method} /{tag} HTTP/1.1\r\nHost: a.example\r\nAccept: application/activity+json\r\n");
     let request = match method {
         "POST" => with(head.into_bytes(), kind % 2 == 1, request_body),
         _ => format!("{head}\r\n").into_bytes(),
@@ -65,7 +66,9 @@ fn said(tag: usize, kind: u8, request_body: usize, response_body: usize, pipelin
     }
     let head = |status: &str| format!("HTTP/1.1 {status}\r\nX-Tag: {tag}\r\n").into_bytes();
     response.extend(match (method, kind / 6) {
-        ("HEAD", _) => [head("200 OK"), format!("Content-Length: {response_body}\r\n\r\n").into_bytes()].concat(),
+        ("HEAD", _) => {
+            [head("200 OK"), format!("Content-Length: {response_body}\r\n\r\n").into_bytes()].concat()
+        }
         (_, 2) => [head("204 No Content"), b"\r\n".to_vec()].concat(),
         (_, 3) => with(head("200 OK"), true, response_body),
         _ => with(head("200 OK"), false, response_body),
@@ -74,14 +77,16 @@ fn said(tag: usize, kind: u8, request_body: usize, response_body: usize, pipelin
 }
 
 fn conversation(pipelining: bool) -> impl Strategy<Value = Vec<Said>> {
-    prop::collection::vec((0..24_u8, 0..3000_usize, 0..5000_usize, any::<bool>()), 1..12).prop_map(move |all| {
-        all.into_iter()
-            .enumerate()
-            .map(|(tag, (kind, asked, answered, together))| {
-                said(tag, kind, asked, answered, pipelining && together && tag > 0)
-            })
-            .collect()
-    })
+    prop::collection::vec((0..24_u8, 0..3000_usize, 0..5000_usize, any::<bool>()), 1..12).prop_map(
+        move |all| {
+            all.into_iter()
+                .enumerate()
+                .map(|(tag, (kind, asked, answered, together))| {
+                    said(tag, kind, asked, answered, pipelining && together && tag > 0)
+                })
+                .collect()
+        },
+    )
 }
 
 /// A segment as it was sent.
@@ -128,12 +133,8 @@ fn segments(conversation: &[Said], sizes: &[usize]) -> Vec<Sent> {
 /// other direction (or the end) later, and until then what follows it in its own direction is held.
 fn delivered(sent: &[Sent], lost: &[bool], patience: usize) -> Vec<Event<'static>> {
     let flow = FlowId(1);
-    let mut events = vec![Event::Opened(Opened {
-        flow,
-        ends: ends(),
-        time: Timestamp(1),
-        handshake: Handshake::Seen,
-    })];
+    let mut events =
+        vec![Event::Opened(Opened { flow, ends: ends(), time: Timestamp(1), handshake: Handshake::Seen })];
     let mut queues: [VecDeque<Event<'static>>; 2] = Default::default();
     let mut waited = [0_usize; 2];
     let mut time = 1;
@@ -261,9 +262,8 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
 
 /// The numbers of the segments that are lost, and how long a hole waits.
 fn losses() -> impl Strategy<Value = (Vec<usize>, usize)> {
-    (1..40_usize, 0..12_usize).prop_flat_map(|(most, patience)| {
-        (prop::collection::vec(0..80_usize, 0..most), Just(patience))
-    })
+    (1..40_usize, 0..12_usize)
+        .prop_flat_map(|(most, patience)| (prop::collection::vec(0..80_usize, 0..most), Just(patience)))
 }
 
 fn flags(lost: &[usize], segments: usize) -> Vec<bool> {
