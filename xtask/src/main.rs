@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod ebpf;
 mod fixtures;
 mod fuzz;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Tidy,
     /// Build the web viewer into ui/dist, or check that it is up to date
     Ui(ui::Options),
+    /// Build the kernel's programs into sniffer-ebpf/object, or check that they are up to date
+    Ebpf(ebpf::Options),
     /// Run fuzz targets (all of them, or one)
     Fuzz(fuzz::Options),
     /// Run the golden-file tests; with --bless, renew the files
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Tidy => tidy::run(),
         Command::Ui(options) => ui::run(&options),
+        Command::Ebpf(options) => ebpf::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
         Command::Bench(options) => bench::run(&options),

@@ -118,6 +118,7 @@ fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
         ("pure core alone", tests(|| args(&["test", "--locked", "-p", "sniffer", "--no-default-features"]))),
         ("build", check(|| args(&["build", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))),
         ("workspace tests", tests(|| args(&["test", "--locked", "--workspace", "--no-fail-fast"]))),
+        ("kernel's programs are built", Box::new(move |log| ebpf(log, ci))),
         ("viewer is built", Box::new(move |log| viewer(log, ci))),
         ("viewer unit tests", Box::new(viewer_tests)),
         ("browser tests on made-up answers", Box::new(|log| browser(log, false))),
@@ -149,6 +150,16 @@ fn tests<'a>(command: impl Fn() -> Command + 'a) -> Body<'a> {
         log.run(&mut command())?;
         ran(log)
     })
+}
+
+fn ebpf(log: &mut Log, ci: bool) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["ebpf", "--check"]);
+    if ci {
+        command.arg("--rebuild");
+    }
+    log.run(&mut command)?;
+    Ok(Outcome::Ran(Count { passed: 1, ..Count::default() }))
 }
 
 fn viewer(log: &mut Log, ci: bool) -> Result<Outcome> {
