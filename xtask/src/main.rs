@@ -5,6 +5,8 @@ mod bench;
 mod ci;
 mod fixtures;
 mod fuzz;
+mod lab;
+mod netns;
 mod setup;
 mod shell;
 mod test;
@@ -38,6 +40,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run the golden-file tests; with --bless, renew the files
     Fixtures(fixtures::Options),
+    /// Real fediverse servers behind a real proxy in network namespaces: to play with, and for tests
+    Lab(lab::Options),
     /// Measure speed, memory, recovery and more, beside other programs
     Bench(bench::Options),
     /// Run a program and write what it cost as JSON (used by bench: a small parent makes the figures its own)
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Ui(options) => ui::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
+        Command::Lab(options) => lab::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Measure(options) => bench::measure::run(&options),
     };
