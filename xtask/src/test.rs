@@ -117,7 +117,14 @@ fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
         ),
         ("pure core alone", tests(|| args(&["test", "--locked", "-p", "sniffer", "--no-default-features"]))),
         ("build", check(|| args(&["build", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))),
-        ("workspace tests", tests(|| args(&["test", "--locked", "--workspace", "--no-fail-fast"]))),
+        // What takes root is a part of its own, and neither run nor counted here.
+        (
+            "workspace tests",
+            tests(|| {
+                args(&["test", "--locked", "--workspace", "--no-fail-fast", "--", "--skip", "as_root::"])
+            }),
+        ),
+        ("lab", Box::new(lab)),
         ("viewer is built", Box::new(move |log| viewer(log, ci))),
         ("viewer unit tests", Box::new(viewer_tests)),
         ("browser tests on made-up answers", Box::new(|log| browser(log, false))),
@@ -149,6 +156,25 @@ fn tests<'a>(command: impl Fn() -> Command + 'a) -> Body<'a> {
         log.run(&mut command())?;
         ran(log)
     })
+}
+
+/// Real servers in network namespaces.
+fn lab(log: &mut Log) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::Skipped("network namespaces take root".into()));
+    }
+    log.run(&mut args(&[
+        "test",
+        "--locked",
+        "-p",
+        "tests",
+        "--test",
+        "it",
+        "--",
+        "--ignored",
+        "lab::as_root::",
+    ]))?;
+    ran(log)
 }
 
 fn viewer(log: &mut Log, ci: bool) -> Result<Outcome> {

@@ -1,6 +1,6 @@
 //! Telling the lab's processes what to do: JSON lines over their Unix sockets, so that nothing of it is captured.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -33,8 +33,13 @@ impl Control {
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes()).with_context(context)?;
         let mut answer = String::new();
-        if self.stream.read_line(&mut answer).with_context(context)? == 0 {
-            bail!("{}: it is gone", context());
+        match self.stream.read_line(&mut answer) {
+            Ok(0) => bail!("{}: it is gone", context()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("{}: no answer within {} s", context(), PATIENCE.as_secs())
+            }
+            Err(error) => return Err(error).with_context(context),
         }
         let mut answer: Value = serde_json::from_str(&answer).with_context(context)?;
         match answer.get("error") {

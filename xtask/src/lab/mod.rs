@@ -9,8 +9,9 @@ mod services;
 mod tools;
 mod truth;
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -27,7 +28,7 @@ use self::truth::Logs;
 use crate::netns;
 use crate::shell::{scratch, which};
 
-/// What to do with it.
+/// What to do with the lab.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -57,9 +58,9 @@ struct Which {
 struct Up {
     #[command(flatten)]
     which: Which,
-    /// How the proxy speaks to the servers
-    #[arg(long, value_enum, default_value_t = Backend::Http1)]
-    backend: Backend,
+    /// How the proxy speaks to the servers (http1 if the lab is not up yet)
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// The proxy speaks to the servers over IPv6
     #[arg(long)]
     ipv6: bool,
@@ -88,7 +89,7 @@ enum Backend {
 }
 
 /// What is known of a lab that is up; the file is written when it is complete.
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct State {
     backend: Backend,
     ipv6: bool,
@@ -96,11 +97,14 @@ struct State {
     logs: PathBuf,
 }
 
+/// Where labs have their sockets.
+const RUN: &str = "/run/fedisniff-lab";
+
 /// One lab, whether it is up or not, and the right to change it.
 struct Lab {
     names: Names,
     folders: Folders,
-    _lock: File,
+    _lock: UnixListener,
 }
 
 /// Does it.
@@ -122,7 +126,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Action::Down(_) => lab.down(),
         Action::Status(_) => lab.status(),
     };
-    result.and(give_back(&lab.folders.logs))
+    let out = match &options.action {
+        Action::Run(run) => run.out.as_deref(),
+        _ => None,
+    };
+    let given = [Some(lab.folders.logs.as_path()), out].into_iter().flatten().try_for_each(give_back);
+    result.and(given)
 }
 
 /// The same command again, as root.
@@ -141,10 +150,10 @@ fn as_root() -> Result<()> {
 }
 
 /// What root wrote below `target` belongs to the one who called sudo, and can be removed by them.
-fn give_back(folder: &std::path::Path) -> Result<()> {
+fn give_back(folder: &Path) -> Result<()> {
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
-    let mut left = vec![folder.to_path_buf()];
+    let mut left = Vec::from_iter(folder.exists().then(|| folder.to_path_buf()));
     while let Some(path) = left.pop() {
         if path.is_dir() && !path.is_symlink() {
             left.extend(std::fs::read_dir(&path)?.filter_map(|entry| Some(entry.ok()?.path())));
@@ -155,16 +164,23 @@ fn give_back(folder: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a folder, also while another lab takes the empty folder above it away.
+fn make_folder(path: &Path) -> Result<()> {
+    let made = (0..10)
+        .map(|_| std::fs::create_dir_all(path))
+        .find(|made| !made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    made.unwrap_or_else(|| std::fs::create_dir_all(path)).with_context(|| format!("make {}", path.display()))
+}
+
 impl Lab {
     fn new(name: &str) -> Result<Self> {
         let names = Names::new(name)?;
-        let base = PathBuf::from("/run/fedisniff-lab");
-        std::fs::create_dir_all(&base).with_context(|| format!("make {}", base.display()))?;
-        let lock = File::create(base.join(format!("{name}.lock"))).context("make the lab's lock")?;
-        if lock.try_lock().is_err() {
+        // A name in the kernel as the lock: unlike a file, it is gone with the process that has it.
+        let address = SocketAddr::from_abstract_name(format!("fedisniff-lab/{name}"))?;
+        let Ok(lock) = UnixListener::bind_addr(&address) else {
             bail!("another command is at work on the lab `{name}`: wait for it, or choose another --name");
-        }
-        let folders = Folders { logs: scratch("lab")?.join(name), run: base.join(name) };
+        };
+        let folders = Folders { logs: scratch("lab")?.join(name), run: PathBuf::from(RUN).join(name) };
         Ok(Self { names, folders, _lock: lock })
     }
 
@@ -176,9 +192,11 @@ impl Lab {
 
     /// Builds it, unless it is there.
     fn up(&self, up: &Up) -> Result<()> {
-        let wanted = State { backend: up.backend, ipv6: up.ipv6, logs: self.folders.logs.clone() };
         if let Some(state) = self.state().filter(|_| self.answers()) {
-            if state == wanted {
+            let as_asked = up.backend.is_none_or(|backend| backend == state.backend)
+                && (!up.ipv6 || state.ipv6)
+                && state.logs == self.folders.logs;
+            if as_asked {
                 return Ok(());
             }
             bail!(
@@ -188,7 +206,11 @@ impl Lab {
                 state.logs.display()
             );
         }
+        if up.ipv6 && !net::has_ipv6() {
+            bail!("this machine's kernel has no IPv6");
+        }
         let tools = Tools::find()?;
+        let backend = up.backend.unwrap_or(Backend::Http1);
         self.remove()?;
         let begin = Instant::now();
         let Folders { logs, run } = &self.folders;
@@ -196,10 +218,10 @@ impl Lab {
             std::fs::remove_dir_all(logs).with_context(|| format!("clear {}", logs.display()))?;
         }
         for folder in [logs, run] {
-            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+            make_folder(folder)?;
         }
         let made = net::build(&self.names).context("build the network").and_then(|()| {
-            services::start(&self.names, &self.folders, &tools, up.backend, up.ipv6).context("start the lab")
+            services::start(&self.names, &self.folders, &tools, backend, up.ipv6).context("start the lab")
         });
         if let Err(error) = made {
             self.remove().context("clear away a lab that did not start")?;
@@ -207,7 +229,8 @@ impl Lab {
         }
         let about = json!({"name": self.names.lab, "node": self.names.namespace("node"), "pods": self.names.places()});
         std::fs::write(logs.join("lab.json"), format!("{about:#}\n"))?;
-        std::fs::write(run.join("lab.json"), serde_json::to_vec(&wanted)?)?;
+        let state = State { backend, ipv6: up.ipv6, logs: logs.clone() };
+        std::fs::write(run.join("lab.json"), serde_json::to_vec(&state)?)?;
         println!("lab: up after {:.1} s", begin.elapsed().as_secs_f64());
         Ok(())
     }
@@ -244,7 +267,7 @@ impl Lab {
             println!("to let the servers federate:   cargo xtask lab run{option}");
             println!("to capture meanwhile:          ip netns exec {node} tcpdump -i any -w lab.pcap");
             println!(
-                "to look in from a pod:         ip netns exec {} curl --cacert {} {}",
+                "to look in from a pod:         ip netns exec {} curl --cacert {} -H 'Accept: application/activity+json' {}",
                 self.names.namespace("client"),
                 self.folders.ca().display(),
                 SERVERS[0].actor()
@@ -303,6 +326,8 @@ impl Lab {
         if self.folders.run.exists() {
             std::fs::remove_dir_all(&self.folders.run).context("remove the lab's sockets")?;
         }
+        // Only when no other lab has anything in it.
+        let _ = std::fs::remove_dir(RUN);
         Ok(())
     }
 

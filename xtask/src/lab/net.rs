@@ -3,7 +3,6 @@
 //! way to the machine's own interfaces or to anywhere.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +11,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::make_folder;
 use crate::netns;
 use crate::shell::run as run_command;
 
@@ -99,10 +99,15 @@ impl Names {
     }
 }
 
+/// Whether the kernel knows IPv6.
+pub(super) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
 /// Makes the network.
 pub(super) fn build(names: &Names) -> Result<()> {
     let (node, outside) = (names.namespace("node"), names.namespace("outside"));
-    let six = Path::new("/proc/sys/net/ipv6").exists();
+    let six = has_ipv6();
     let both = |four: String, six_: String| if six { vec![four, six_] } else { vec![four] };
     for name in [&node, &outside] {
         etc(name)?;
@@ -115,9 +120,14 @@ pub(super) fn build(names: &Names) -> Result<()> {
     address(&node, "eth0", &["192.0.2.2/24".into()])?;
     address(&outside, "eth0", &["192.0.2.1/24".into()])?;
     netns::ip(&["-n", &node, "route", "add", "default", "via", "192.0.2.1"])?;
-    let forward = "for f in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; do \
-                   if [ -e $f ]; then echo 1 >$f || exit 1; fi; done";
-    run_command(netns::inside(&node, "sh")?.args(["-c", forward]).stdout(Stdio::null()))?;
+    // A new namespace may have these from the machine.
+    for (namespace, value) in [(&node, 1), (&outside, 0)] {
+        let forward = format!(
+            "for f in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; do \
+             if [ -e $f ]; then echo {value} >$f || exit 1; fi; done"
+        );
+        run_command(netns::inside(namespace, "sh")?.args(["-c", &forward]))?;
+    }
     for pod in PODS {
         let (name, veth) = (names.namespace(pod.name), names.veth(pod.name));
         etc(&name)?;
@@ -147,15 +157,7 @@ const ETC: &str = "/etc/netns";
 /// What `ip netns exec` lays over files of `/etc`: names are the lab's own DNS's alone, whatever the machine has.
 fn etc(namespace: &str) -> Result<()> {
     let folder = PathBuf::from(ETC).join(namespace);
-    // `down` of another lab takes the folder above away when it is empty.
-    let mut made = std::fs::create_dir_all(&folder);
-    for _ in 0..10 {
-        if made.is_ok() {
-            break;
-        }
-        made = std::fs::create_dir_all(&folder);
-    }
-    made.with_context(|| format!("make {}", folder.display()))?;
+    make_folder(&folder)?;
     for (name, text) in [
         ("resolv.conf", format!("nameserver {GATEWAY}\n")),
         ("hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
