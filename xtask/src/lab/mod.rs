@@ -19,7 +19,6 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::control::Control;
 use self::net::{Names, PODS};
 use self::services::{Folders, SERVERS, tail};
 use self::tools::Tools;
@@ -95,6 +94,8 @@ struct State {
     ipv6: bool,
     /// Where its logs are: in the repository that it was made from.
     logs: PathBuf,
+    /// The processes of its programs.
+    pids: Vec<u32>,
 }
 
 /// Where labs have their sockets.
@@ -109,7 +110,7 @@ struct Lab {
 
 /// Does it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    // Who is told of a missing right should not be told of a bad name as root.
+    // A bad name is told before anything is asked of sudo.
     let name = match &options.action {
         Action::Up(up) => &up.which.name,
         Action::Run(run) => &run.up.which.name,
@@ -192,7 +193,7 @@ impl Lab {
 
     /// Builds it, unless it is there.
     fn up(&self, up: &Up) -> Result<()> {
-        if let Some(state) = self.state().filter(|_| self.answers()) {
+        if let Some(state) = self.state().filter(|state| self.lives(state)) {
             let as_asked = up.backend.is_none_or(|backend| backend == state.backend)
                 && (!up.ipv6 || state.ipv6)
                 && state.logs == self.folders.logs;
@@ -223,26 +224,28 @@ impl Lab {
         let made = net::build(&self.names).context("build the network").and_then(|()| {
             services::start(&self.names, &self.folders, &tools, backend, up.ipv6).context("start the lab")
         });
-        if let Err(error) = made {
-            self.remove().context("clear away a lab that did not start")?;
-            return Err(error);
-        }
+        let pids = match made {
+            Ok(pids) => pids,
+            Err(error) => {
+                self.remove().context("clear away a lab that did not start")?;
+                return Err(error);
+            }
+        };
         let about = json!({"name": self.names.lab, "node": self.names.namespace("node"), "pods": self.names.places()});
         std::fs::write(logs.join("lab.json"), format!("{about:#}\n"))?;
-        let state = State { backend, ipv6: up.ipv6, logs: logs.clone() };
+        let state = State { backend, ipv6: up.ipv6, logs: logs.clone(), pids };
         std::fs::write(run.join("lab.json"), serde_json::to_vec(&state)?)?;
         println!("lab: up after {:.1} s", begin.elapsed().as_secs_f64());
         Ok(())
     }
 
-    /// Whether every process is there and listens.
-    fn answers(&self) -> bool {
-        let pods = PODS.iter().filter(|pod| pod.name != "ingress");
-        let mut controls = pods.map(|pod| Control::connect(&self.folders.run, pod.name));
-        let all = controls.all(|control| control.is_ok());
-        all && ["ingress", "node"]
-            .iter()
-            .all(|of| netns::pids(&self.names.namespace(of)).is_ok_and(|pids| !pids.is_empty()))
+    /// Whether all that belongs to a complete lab is still there: every process, and where they write.
+    fn lives(&self, state: &State) -> bool {
+        let Ok(running) = self.names.running() else { return false };
+        let runs = |pid: &u32| running.iter().any(|one| i64::from(*one) == i64::from(*pid));
+        state.pids.iter().all(runs)
+            && state.logs.is_dir()
+            && self.names.there().is_ok_and(|there| there.len() == self.names.namespaces().len())
     }
 
     fn describe(&self, how: bool) {
@@ -290,14 +293,15 @@ impl Lab {
                 break;
             }
         }
+        let out = run.out.clone().unwrap_or_else(|| self.folders.logs.join("truth"));
         if let Err(error) = played {
+            logs.write(&out, &self.names, &steps)?;
             for name in ["traefik", "fed1", "fed2", "client"] {
                 println!("-- {name}:\n{}", tail(&self.folders.logs.join(format!("{name}.log"))));
             }
             return Err(error.context("the play failed at a step"));
         }
         let exchanges = logs.settle(&self.folders)?;
-        let out = run.out.clone().unwrap_or_else(|| self.folders.logs.join("truth"));
         logs.write(&out, &self.names, &steps)?;
         println!(
             "{} steps done, {exchanges} exchanges, {:.1} s; what the servers logged: {}",
@@ -338,7 +342,7 @@ impl Lab {
             println!("lab `{name}`: is not up");
             return Ok(());
         }
-        if self.state().is_some() && self.answers() {
+        if self.state().is_some_and(|state| self.lives(&state)) {
             self.describe(true);
         } else {
             println!("lab `{name}`: parts of it are there; `up` makes it anew, `down` takes it away");

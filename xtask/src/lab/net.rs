@@ -92,10 +92,25 @@ impl Names {
         PODS.iter().map(place).collect()
     }
 
-    /// The namespaces of this lab that are there.
+    /// The namespaces of this lab, by their exact names: whatever else has a name that begins alike is not ours.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        let pods = PODS.iter().map(|pod| pod.name);
+        ["node", "outside"].into_iter().chain(pods).map(|of| self.namespace(of)).collect()
+    }
+
+    /// Those that are there.
     pub(super) fn there(&self) -> Result<Vec<String>> {
-        let prefix = self.namespace("");
-        Ok(netns::list()?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
+        let all = netns::list()?;
+        Ok(self.namespaces().into_iter().filter(|name| all.contains(name)).collect())
+    }
+
+    /// The processes in them.
+    pub(super) fn running(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for namespace in self.there()? {
+            pids.extend(netns::pids(&namespace)?);
+        }
+        Ok(pids)
     }
 }
 
@@ -173,19 +188,11 @@ fn etc(namespace: &str) -> Result<()> {
 
 /// Takes the network away, and ends every process in it.
 pub(super) fn remove(names: &Names) -> Result<()> {
-    let namespaces = names.there()?;
-    let running = || -> Result<Vec<i32>> {
-        let mut pids = Vec::new();
-        for namespace in &namespaces {
-            pids.extend(netns::pids(namespace)?);
-        }
-        Ok(pids)
-    };
     for (signal, patience) in [(Signal::SIGTERM, 3), (Signal::SIGKILL, 10)] {
         let begin = Instant::now();
         let mut told = Vec::new();
         loop {
-            let pids = running()?;
+            let pids = names.running()?;
             if pids.is_empty() || begin.elapsed() > Duration::from_secs(patience) {
                 break;
             }
@@ -199,14 +206,13 @@ pub(super) fn remove(names: &Names) -> Result<()> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    for namespace in &namespaces {
-        netns::ip(&["netns", "delete", namespace])?;
+    for namespace in names.there()? {
+        netns::ip(&["netns", "delete", &namespace])?;
     }
-    let prefix = names.namespace("");
-    for entry in std::fs::read_dir(ETC).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            std::fs::remove_dir_all(entry.path())
-                .with_context(|| format!("remove {}", entry.path().display()))?;
+    for namespace in names.namespaces() {
+        let folder = Path::new(ETC).join(namespace);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
         }
     }
     // Only when nothing else is in it.
@@ -221,7 +227,8 @@ mod tests {
     #[test]
     fn the_names_of_two_labs_never_meet() {
         let (one, two) = (Names::new("lab").expect("a name"), Names::new("lab2").expect("a name"));
-        assert!(!two.namespace("node").starts_with(&one.namespace("")));
+        let theirs = two.namespaces();
+        assert!(one.namespaces().iter().all(|ours| !theirs.contains(ours)));
         assert_ne!(one.veth("fed1"), two.veth("fed1"));
         // An interface's name has 15 octets at most.
         assert_eq!(one.veth("fed1").len(), 12);

@@ -84,14 +84,14 @@ struct Running {
     said: PathBuf,
 }
 
-/// Starts all, and waits until a request gets through.
+/// Starts all, and waits until a request gets through; gives the processes' ids.
 pub(super) fn start(
     names: &Names,
     folders: &Folders,
     tools: &Tools,
     backend: Backend,
     ipv6: bool,
-) -> Result<()> {
+) -> Result<Vec<u32>> {
     certificate(folders)?;
     let mut running = vec![dns(names, folders)?, proxy(names, folders, tools, backend, ipv6)?];
     for server in SERVERS {
@@ -118,7 +118,8 @@ pub(super) fn start(
             wait(&mut running, begin, server.pod).with_context(|| format!("the last try: {last}"))?;
         }
     }
-    Ok(())
+    // `setsid` and `ip netns exec` become the program that they start: it has their id.
+    Ok(running.iter().map(|one| one.child.id()).collect())
 }
 
 /// A moment's sleep; an error when a program has ended or too much time is gone.
