@@ -6,6 +6,8 @@ mod ci;
 mod ebpf;
 mod fixtures;
 mod fuzz;
+mod lab;
+mod netns;
 mod setup;
 mod shell;
 mod test;
@@ -41,6 +43,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run the golden-file tests; with --bless, renew the files
     Fixtures(fixtures::Options),
+    /// Real fediverse servers behind a real proxy in network namespaces: to play with, and for tests
+    Lab(lab::Options),
     /// Measure speed, memory, recovery and more, beside other programs
     Bench(bench::Options),
     /// Run a program and write what it cost as JSON (used by bench: a small parent makes the figures its own)
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Ebpf(options) => ebpf::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
+        Command::Lab(options) => lab::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Measure(options) => bench::measure::run(&options),
     };

@@ -29,7 +29,10 @@ const NEEDS: &[Need] = &[
     need("ip", "iproute2", "network namespaces"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
-    need("tcpdump", "tcpdump", "captures the benchmark's traffic"),
+    need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
+    need("dnsmasq", "dnsmasq-base", "the lab's DNS"),
+    need("openssl", "openssl", "makes the lab's certificates"),
+    need("pip3", "python3-pip", "fetches the lab's proxy"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),
     need("tcpflow", "tcpflow", "the benchmark compares with it"),
     need("httpry", "httpry", "the benchmark compares with it"),
@@ -65,6 +68,7 @@ pub(crate) fn run() -> Result<()> {
     fuzzer()?;
     llvm()?;
     crate::ebpf::set_up()?;
+    crate::lab::install()?;
     // Some tests ask cargo about all crates without the network, also about those for other systems.
     run_command(cargo().args(["fetch", "--quiet", "--locked"])).context("fetch the crates")?;
     println!("setup: everything is there");

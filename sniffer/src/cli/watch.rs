@@ -122,7 +122,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         printer: Printer::new(&arguments.printing, true),
         recorder,
         face,
-        stop: stop,
+        stop,
         line: StatusLine::new(),
         exchanges: 0,
         matched: 0,
