@@ -154,6 +154,11 @@ impl Pipeline {
         }
     }
 
+    /// Exchanges that are not finished: see [`http::Decoder::in_flight`].
+    pub fn in_flight(&self, limit: usize) -> (Vec<http::InFlight>, usize) {
+        self.http.in_flight(limit)
+    }
+
     /// The capture ended: gives everything that is unfinished, marked as such.
     pub fn finish(&mut self, out: &mut Vec<Told>) {
         let mut events = Vec::new();

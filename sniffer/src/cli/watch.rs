@@ -83,6 +83,9 @@ pub(super) struct Arguments {
 
 /// How often the status is renewed.
 const STATUS: Duration = Duration::from_secs(1);
+/// How often browsers are told what is not finished, and how much of it.
+const IN_FLIGHT: Duration = Duration::from_millis(250);
+const IN_FLIGHT_SHOWN: usize = 100;
 /// How long the decoding thread waits for frames before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(50);
 /// Frames reach the decoding thread at most so much later than they were captured, when nothing else waits.
@@ -266,6 +269,7 @@ impl Watching {
         let mut told = Vec::new();
         let mut stopped = false;
         let mut shown = Instant::now();
+        let mut told_in_flight = Instant::now();
         loop {
             match self.live.take(WAIT) {
                 Taken::Batch(batch) => {
@@ -287,6 +291,10 @@ impl Watching {
                 stopped = true;
                 self.live.stop();
             }
+            if told_in_flight.elapsed() >= IN_FLIGHT {
+                told_in_flight = Instant::now();
+                self.tell_in_flight();
+            }
             if shown.elapsed() >= STATUS {
                 shown = Instant::now();
                 self.show();
@@ -294,7 +302,18 @@ impl Watching {
         }
         self.pipeline.finish(&mut told);
         self.tell(&mut told);
+        self.tell_in_flight();
         self.show();
+    }
+
+    /// Browsers see what has begun and is not finished.
+    fn tell_in_flight(&self) {
+        let Some(face) = &self.face else { return };
+        let publisher = face.publisher();
+        if publisher.listened_to() {
+            let (exchanges, total) = self.pipeline.in_flight(IN_FLIGHT_SHOWN);
+            publisher.in_flight(exchanges, total);
+        }
     }
 
     fn batch(&mut self, batch: &Batch, told: &mut Vec<Told>) {

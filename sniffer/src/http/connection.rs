@@ -28,7 +28,9 @@ use super::body::Budget;
 use super::h1::Receiving;
 use super::h2::H2;
 use super::websocket::Talk;
-use super::{Anomaly, AnomalyKind, Config, Exchange, GapMark, OtherProtocol, Protocol, exchange_id};
+use super::{
+    Anomaly, AnomalyKind, Config, Exchange, GapMark, InFlight, OtherProtocol, Protocol, exchange_id,
+};
 use crate::flow::{Direction, Ends, FlowId, Handshake, Opened};
 use crate::frame::{Interface, Timestamp};
 use crate::stream::{Data, EndKind, Event};
@@ -315,6 +317,17 @@ impl Connection {
         [&self.to_server, &self.to_client]
             .into_iter()
             .all(|side| side.ended.is_some() && side.waiting.is_empty())
+    }
+
+    /// Gives each exchange whose request was seen and that is not finished.
+    pub(super) fn in_flight(&self, give: &mut impl FnMut(InFlight)) {
+        let pending = self.pending.iter().filter(|pending| !pending.answered);
+        pending.filter_map(|pending| InFlight::of(&pending.exchange, false)).for_each(&mut *give);
+        match &self.speaks {
+            Speaks::H2(h2) => h2.in_flight(give),
+            Speaks::WebSocket(web) => InFlight::of(&web.exchange, true).into_iter().for_each(give),
+            _ => {}
+        }
     }
 
     /// Tells all that is open; for a capture that ended without ends.

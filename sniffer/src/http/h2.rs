@@ -231,6 +231,11 @@ impl Side {
 }
 
 impl H2 {
+    /// Gives each stream whose request was seen and that is not finished.
+    pub(super) fn in_flight(&self, give: &mut impl FnMut(super::InFlight)) {
+        self.streams.values().filter_map(|stream| stream.in_flight(self.ends)).for_each(give);
+    }
+
     /// A connection that speaks HTTP/2 from here on.
     pub(super) fn new(ends: Ends, flow: FlowId, start: Start) -> Self {
         let mid_stream = matches!(start, Start::MidStream);

@@ -657,6 +657,54 @@ pub struct Counters {
     pub held: u64,
 }
 
+/// An exchange that is not finished: its request was seen, and no answer, or not all of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct InFlight {
+    /// The name that the exchange will have.
+    #[serde(serialize_with = "id_as_text")]
+    pub id: ExchangeId,
+    /// The first byte of the request.
+    #[serde(serialize_with = "time_as_text")]
+    pub started: Timestamp,
+    /// The two ends of the flow.
+    pub ends: Ends,
+    /// The method; `None` where HPACK state was lost.
+    pub method: Option<Box<str>>,
+    /// The request target, as sent.
+    pub target: Option<Box<str>>,
+    /// The host that is asked, as sent.
+    pub host: Option<Box<str>>,
+    /// The answer's status, where it has begun.
+    pub status: Option<u16>,
+    /// It became a WebSocket, which is open.
+    pub websocket: bool,
+}
+
+fn id_as_text<S: serde::Serializer>(id: &ExchangeId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
+fn time_as_text<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(time)
+}
+
+impl InFlight {
+    /// Of an exchange whose request was seen.
+    fn of(exchange: &Exchange, websocket: bool) -> Option<Self> {
+        let request = exchange.request.as_ref()?;
+        Some(Self {
+            id: exchange.id,
+            started: exchange.started,
+            ends: exchange.ends,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            host: request.host.clone(),
+            status: exchange.response.as_ref().and_then(|r| r.status),
+            websocket,
+        })
+    }
+}
+
 /// The stage: stream events of both directions in, finished exchanges out.
 #[derive(Debug)]
 pub struct Decoder {
@@ -751,6 +799,27 @@ impl Decoder {
         }
         self.waiting.clear();
         self.count(out.get(before..).unwrap_or_default());
+    }
+
+    /// Exchanges whose request was seen and that are not finished, those that began first, at most `limit`; and how many
+    /// there are in all. Looks at every open flow once.
+    pub fn in_flight(&self, limit: usize) -> (Vec<InFlight>, usize) {
+        let mut all: Vec<InFlight> = Vec::new();
+        let mut count = 0_usize;
+        for connection in self.flows.values() {
+            connection.in_flight(&mut |one| {
+                count = count.saturating_add(1);
+                all.push(one);
+            });
+            // Twice the limit at most is held: what began last of it is let go.
+            if all.len() >= limit.saturating_mul(2).max(64) {
+                all.sort_by_key(|one| (one.started, one.id));
+                all.truncate(limit);
+            }
+        }
+        all.sort_by_key(|one| (one.started, one.id));
+        all.truncate(limit);
+        (all, count)
     }
 
     /// What was seen so far.

@@ -2,6 +2,7 @@
 //! knows no frames and no other stream; what the connection could not know is `None` here.
 
 use super::super::body::{BodyBuilder, Budget};
+use super::super::InFlight;
 use super::super::websocket::Talk;
 use super::super::{
     Anomaly, AnomalyKind, Body, Config, Exchange, ExchangeId, Field, GapMark, Headers, Interim, Message,
@@ -258,6 +259,21 @@ impl Half {
 }
 
 impl Stream {
+    /// What is known of it while it is open; `None` before its request.
+    pub(super) fn in_flight(&self, ends: Ends) -> Option<InFlight> {
+        let request = self.request.as_ref()?;
+        Some(InFlight {
+            id: self.id,
+            started: self.started,
+            ends,
+            method: request.fields.method.clone(),
+            target: request.fields.path.clone(),
+            host: request.fields.authority.clone(),
+            status: self.response.as_ref().and_then(|response| response.fields.status),
+            websocket: self.talk.is_some(),
+        })
+    }
+
     /// A stream whose first octet was seen now.
     pub(super) fn new(id: ExchangeId, interface: Interface, started: Timestamp) -> Self {
         Self {
