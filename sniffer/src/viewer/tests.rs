@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::body::{Range, file_name, parse_range};
 use super::*;
-use crate::activitypub::{Activity, Digest, Origin, Reading, Sentence};
+use crate::activitypub::{Activity, Digest, Link, Origin, Reading, Sentence};
 use crate::flow::{Ends, FlowId};
 use crate::frame::Interface;
 use crate::http::{Body, Exchange, ExchangeId, Headers, Interim, Message, Protocol, Request, Response};
@@ -778,6 +778,24 @@ fn secrets_are_not_shown_through_a_proxy_without_a_token() {
     let closed = site([secret(1)], Options { token: Some("t".into()), ..Options::default() });
     let fields = [("Authorization", "Bearer t"), ("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(closed.get_with(&path, &fields).status, 200);
+}
+
+#[test]
+fn an_effect_that_ended_before_its_cause_is_given_it() {
+    let (mut held, mut guessed, mut proven) = (told(2), told(3), told(4));
+    let link = |n, proven| Link { id: id(n), proven };
+    held.reading.caused = vec![link(3, false), link(4, false)];
+    guessed.reading.caused_by = Some(link(1, false));
+    proven.reading.caused_by = Some(link(1, true));
+    let site = plain([told(1), held, guessed, proven]);
+    let cause = |n: u64, proven: bool| json!({"id": id(n).to_string(), "proven": proven});
+    let rows = site.json("/api/exchanges")["rows"].clone();
+    assert_eq!(rows[1]["caused"], json!([cause(3, false), cause(4, false)]));
+    assert_eq!(rows[1]["caused_by"], Value::Null);
+    assert_eq!(rows[2]["caused_by"], cause(2, false), "what held it outranks a guess");
+    assert_eq!(rows[3]["caused_by"], cause(1, true), "what an id proves stays");
+    let alone = |n: u64| site.json(&format!("/api/exchanges/{}", id(n)))["row"]["caused_by"].clone();
+    assert_eq!((alone(2), alone(3), alone(4)), (Value::Null, cause(2, false), cause(1, true)));
 }
 
 #[test]
