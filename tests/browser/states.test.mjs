@@ -39,6 +39,35 @@ test('a live row arrives by itself, and the list follows the end', async () => {
   assert.ok(gap < 5);
 });
 
+test('the row that was pressed is opened, however many arrive before the button is let go', async () => {
+  await open({ hold: 120 });
+  await ready(page);
+  await page.locator('.state', { hasText: 'Live' }).waitFor();
+  const pressed = rows(page).last();
+  const id = await pressed.getAttribute('data-id');
+  const box = await pressed.boundingBox();
+  const before = await counted();
+  await page.mouse.move(box.x + 300, box.y + 10);
+  await page.mouse.down();
+  mock.push(100);
+  await until(async () => (await counted()) >= before + 50, 'the rows that arrive meanwhile');
+  await page.mouse.up();
+  await until(() => query().get('sel') === id, 'the row that was pressed');
+  await page.locator('.detail h1').waitFor();
+});
+
+test('dragging over a row selects its text, and opens nothing', async () => {
+  await open({});
+  await ready(page);
+  const box = await rows(page).last().locator('.sentence').boundingBox();
+  await page.mouse.move(box.x + 2, box.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 90, box.y + 8, { steps: 5 });
+  await page.mouse.up();
+  assert.ok((await page.evaluate(() => getSelection().toString())).length > 3);
+  assert.equal(query().get('sel'), null);
+});
+
 test('scrolling up stops following, the bar counts what is newer, End returns', async () => {
   await open({ hold: 60 });
   await ready(page);

@@ -160,6 +160,33 @@ test('the keyboard alone reads the list', async () => {
   await until(async () => (await page.locator('.newer').count()) === 0, 'the end');
 });
 
+test('the gutter ties a fetch to its cause, and h and l go along', async () => {
+  await open();
+  await ready(page);
+  await page.keyboard.press('Home');
+  await settled();
+  await page.locator('.rails path').first().waitFor({ state: 'attached' });
+  // A row that says its cause, which is on the page.
+  const effect = page.locator('.row.fetch[aria-label*="caused by"]').first();
+  const id = await effect.getAttribute('data-id');
+  assert.match(await effect.locator('.gutter').getAttribute('title'), /^caused by: /);
+  assert.equal(await effect.locator('.gutter').getAttribute('aria-hidden'), 'true');
+  await effect.hover();
+  await until(async () => (await page.locator('.rails .hot').count()) > 0, 'the line to be brought forward');
+  await until(async () => (await page.locator('.row.kin').count()) >= 1, 'the rows that hang together with it');
+  await effect.click();
+  const lines = page.locator('.detail .line', { hasText: /^Caused by/ });
+  await lines.waitFor();
+  await page.keyboard.press('h');
+  await until(() => query().get('sel') < id, 'what came before in the chain');
+  await page.keyboard.press('l');
+  await until(() => query().get('sel') === id, 'the way back');
+  await lines.locator('a').click();
+  const cause = await until(() => (query().get('sel') !== id ? query().get('sel') : ''), 'the cause');
+  await page.locator('.detail .line', { hasText: /^Caused/ }).locator('a').first().waitFor();
+  assert.ok(cause < id, 'which began before');
+});
+
 test('n goes to the next problem', async () => {
   await open('', { v: 'all' });
   await ready(page);

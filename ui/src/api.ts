@@ -7,6 +7,13 @@ export type Visibility = 'public' | 'unlisted' | 'followers' | 'direct';
 export type View = 'federation' | 'all';
 export type Scheme = 'cavage' | 'rfc9421';
 
+/** A link to what made an exchange necessary, or to what it made necessary. */
+export interface Link {
+  id: string;
+  /** An id says so; else time, hosts and keys do. */
+  proven: boolean;
+}
+
 /** One row of the list. */
 export interface Row {
   id: string;
@@ -38,6 +45,8 @@ export interface Row {
   lint_warnings: number;
   anomalies: number;
   websocket: boolean;
+  caused_by: Link | null;
+  caused: Link[];
 }
 
 /** A header field; a part is `null` where HPACK state was lost. */

@@ -15,6 +15,7 @@ import { HostBook, letters, release, shortNames, silhouette } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { asked, nouns, plain as own } from './i18n/templates';
+import { along, causesOf, chainOf, gutter } from './list/gutter';
 import { indexOf, isDelivery, itemAt, layout, merge, place, quietFrom, statusClass, trouble } from './list/window';
 import { dissect, fill, plain, sentence, template } from './sentence';
 import { ticks } from './strip/ticks';
@@ -28,7 +29,7 @@ function row(change: Partial<Row>): Row {
     id: A, started: '2026-11-23T07:26:40.470000000Z', from: 'gts1.fediverse.test', from_software: 'GoToSocial 0.20.0', to: 'gts2.fediverse.test', kind: 'inbox-delivery',
     activity: 'Follow', activity_id: null, sentence: '', template: 'follow.ask', slots: [], excerpt: null, visibility: null, method: 'POST', target: '/users/bob/inbox',
     status: 202, took_us: 13600, sent: 293, answered: 21, scheme: 'cavage', signature: 'valid', digest: 'match', reason: null, federation: true, gaps: 0, lint_errors: 0,
-    lint_warnings: 0, anomalies: 0, websocket: false, ...change,
+    lint_warnings: 0, anomalies: 0, websocket: false, caused_by: null, caused: [], ...change,
   };
 }
 const at = (id: string, us = 0, change: Partial<Row> = {}) => row({ id, started: timeOf(1_795_419_495_000_000_000n + BigInt(us) * 1000n), ...change });
@@ -335,5 +336,42 @@ describe('the rest', () => {
     }
     expect(ticks(from, from + 780n * 1_000_000_000n).map((tick) => clockText(timeOf(tick.ns)).slice(0, 5)).slice(0, 3)).toEqual(['07:26', '07:27', '07:28']);
     expect(ticks(from, from)).toEqual([]);
+  });
+});
+
+describe('causes and the gutter', () => {
+  const name = (n: number) => A.slice(0, -2) + String(n).padStart(2, '0');
+  const fetch = (n: number, change: Partial<Row> = {}) => at(name(n), n * 1000, { kind: 'key', activity: null, ...change });
+  const by = (n: number, proven = false) => ({ id: name(n), proven });
+  test('what held a request outranks a guess, and what an id proves is no guess', () => {
+    const rows = [at(name(0)), at(name(1), 1000, { caused: [by(2), by(3)] }), fetch(2, { caused_by: by(0) }), fetch(3, { caused_by: by(0, true) }), fetch(4, { caused_by: by(0) })];
+    expect([2, 3, 4].map((n) => causesOf(rows).get(name(n)))).toEqual([by(1), by(0, true), by(0)]);
+  });
+  test('a chain is the first cause and all that came of it', () => {
+    const rows = [at(name(0)), fetch(1, { caused_by: by(0) }), fetch(2), fetch(3, { caused_by: by(1) }), at(name(4), 4000, { caused_by: by(0, true) })];
+    const causes = causesOf(rows);
+    for (const n of [0, 1, 3, 4]) expect(chainOf(rows, causes, name(n)).map((r) => r.id)).toEqual([0, 1, 3, 4].map(name));
+    expect(chainOf(rows, causes, name(2)).map((r) => r.id)).toEqual([name(2)]);
+  });
+  test('rails go from a request to its last effect, each on a lane of its own', () => {
+    const rows = [at(name(0)), fetch(1, { caused_by: by(0) }), fetch(2, { caused_by: by(1) }), at(name(3), 3000), fetch(4, { caused_by: by(0) }), fetch(5, { caused_by: by(3) }), at(name(6), 6000, { caused_by: by(0, true) })];
+    const { cells, rails, railOf } = gutter(rows, causesOf(rows));
+    expect(cells.map((cell) => cell.lane)).toEqual([0, 1, 2, 0, 1, 2, 0]);
+    expect([...rails.values()].map((rail) => [rail.cause, rail.lane, ...rail.effects])).toEqual([[0, 1, 1, 4], [1, 2, 2], [3, 2, 5]]);
+    // Lane 1 runs past rows 2 and 3, and ends at 4.
+    expect(cells.map((cell) => (cell.up & 2) !== 0)).toEqual([false, false, true, true, true, false, false]);
+    expect(cells.map((cell) => (cell.down & 2) !== 0)).toEqual([false, true, true, true, false, false, false]);
+    expect(cells.map((cell) => [cell.from, cell.into])).toEqual([[-1, -1], [0, 1], [1, 2], [-1, -1], [0, 2], [-1, -1], [-1, -1]]);
+    expect(along(railOf.get(4), 2, cells)).toBe(2);
+    expect(along(railOf.get(4), 0, cells)).toBe(1);
+    expect(along(railOf.get(4), 5, cells)).toBe(0);
+  });
+  test('where there is no room for a line there is none', () => {
+    const causes = Array.from({ length: 6 }, (_, n) => at(name(n), n * 1000));
+    const effects = Array.from({ length: 6 }, (_, n) => fetch(10 + n, { caused_by: by(n) }));
+    const { cells } = gutter([...causes, ...effects], causesOf([...causes, ...effects]));
+    expect(cells.map((cell) => cell.lane)).toEqual([0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0]);
+    const far = [at(name(0)), ...Array.from({ length: 200 }, (_, n) => at(`${A}${n}`, n)), fetch(99, { caused_by: by(0) })];
+    expect(gutter(far, causesOf(far)).rails.size).toBe(0);
   });
 });

@@ -8,6 +8,7 @@ import { HostBook } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { Feed } from './list/feed';
+import { causesOf, chainOf } from './list/gutter';
 import { indexOf, isDelivery, trouble } from './list/window';
 import { index } from './mentions';
 import { COLUMNS, HOME, parse, print, type Column, type Lang, type Panel, type Place, type Theme } from './url';
@@ -173,6 +174,9 @@ function stripSoon(): void {
     }, 2000);
 }
 
+/** What is around the open exchange. */
+export const around = signal<readonly Row[] | null>(null);
+
 // --- the list -----------------------------------------------------------------------------------------------------
 
 /** At the end, and going along with what arrives. */
@@ -243,6 +247,10 @@ export function openDetail(id: string): void {
   reveal.value = { id, where: 'near' };
   if (place.peek().sel !== id) go({ sel: id });
 }
+/** With the detail open, the row that is pressed is shown at once; the list does not move under the pointer. */
+export function selectPressed(id: string): void {
+  if (place.peek().sel !== id) go({ sel: id });
+}
 export const closeDetail = () => go({ sel: '', at: place.peek().at }, 'push');
 export const openPage = (id: string, panel: Panel | null = null) => go({ page: 'exchange', id, panel });
 export const leavePage = () => {
@@ -271,6 +279,30 @@ export async function move(by: 1 | -1, wanted: (row: Row) => boolean = () => tru
 export const moveDelivery = (by: 1 | -1) => move(by, isDelivery);
 export const moveProblem = (by: 1 | -1) => move(by, (row) => trouble(row) !== 'none' || row.gaps > 0);
 
+/** What made what necessary, among the rows at hand. */
+export const causes = computed(() => causesOf([...feed.rows.value, ...(around.value ?? [])]));
+/** A row that is at hand, in the list or around the open exchange. */
+export function rowOf(id: string): Row | null {
+  const rows = feed.rows.value;
+  const i = indexOf(rows, id);
+  return i >= 0 ? (rows[i] ?? null) : (around.value?.find((row) => row.id === id) ?? (detail.value?.row.id === id ? detail.value.row : null));
+}
+
+/** Goes along the chain of causes: to what came before, or after, in it. */
+export function moveChain(by: 1 | -1): void {
+  const onPage = place.peek().page === 'exchange';
+  const here = onPage ? place.peek().id : active.peek();
+  const seen = new Map([...feed.rows.peek(), ...(around.peek() ?? [])].map((row) => [row.id, row]));
+  const rows = [...seen.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const chain = chainOf(rows, causes.peek(), here);
+  const next = chain[chain.findIndex((row) => row.id === here) + by]?.id ?? (by < 0 ? causes.peek().get(here)?.id : undefined);
+  if (!next) return;
+  if (onPage) return go({ id: next, panel: null }, 'replace');
+  following.value = false;
+  if (indexOf(feed.rows.peek(), next) >= 0) focusRow(next);
+  else openDetail(next);
+}
+
 export const setView = (v: View) => go({ v, at: '' });
 export const setPaused = (on: boolean) => feed.pause(on);
 
@@ -279,7 +311,6 @@ export const setPaused = (on: boolean) => feed.pause(on);
 export const openId = computed(() => (place.value.page === 'exchange' ? place.value.id : place.value.sel));
 export const detail = signal<Detail | null>(null);
 export const detailError = signal<ApiError | null>(null);
-export const around = signal<readonly Row[] | null>(null);
 let detailAbort = new AbortController();
 
 effect(() => {

@@ -6,9 +6,10 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, columns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, t, toEnd } from '../state';
+import { active, causes, columns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, selectPressed, t, toEnd } from '../state';
 import { Mark } from '../shapes';
 import type { Column } from '../url';
+import { along, gutter } from './gutter';
 import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
 
@@ -26,12 +27,15 @@ const tracks = computed(() => {
   const has = (column: Column, width: string) => (columns.value.has(column) ? width : '');
   return (
     full
-      ? ['92px', 'calc(74px + 2 * var(--host))', has('kind', `${100 + ja}px`), '18px', 'minmax(240px, 1.3fr)', has('request', 'minmax(110px, 0.85fr)'), has('status', '60px'), has('took', '64px'), has('body', '66px'), has('signature', '72px'), '34px']
-      : ['90px', '58px', has('kind', `${92 + ja}px`), '22px', 'minmax(120px, 1fr)', has('status', '56px'), has('took', '56px'), has('signature', '15px'), '15px']
+      ? ['92px', 'calc(74px + 2 * var(--host))', has('kind', `${100 + ja}px`), '38px', 'minmax(240px, 1.3fr)', has('request', 'minmax(110px, 0.85fr)'), has('status', '60px'), has('took', '64px'), has('body', '66px'), has('signature', '72px'), '34px']
+      : ['90px', '58px', has('kind', `${92 + ja}px`), '36px', 'minmax(120px, 1fr)', has('status', '56px'), has('took', '56px'), has('signature', '15px'), '15px']
   )
     .filter(Boolean)
     .join(' ');
 });
+const lanes = computed(() => gutter(feed.rows.value, causes.value));
+/** The row that is pointed at; what it hangs together with is brought forward. */
+const pointed = signal('');
 const scroll = signal({ top: 0, height: 600 });
 /** The last row that can be seen. */
 const lastSeen = signal(-1);
@@ -81,6 +85,8 @@ export function List(): JSX.Element {
   const own = useRef(-1);
   const atTimer = useRef(0);
   const cache = useRef(new Map<string, Drawn>());
+  /** The row that the pointer went down on. Rows may move, and leave the page, before it goes up: no click comes then. */
+  const press = useRef<{ id: string; x: number; y: number; down: boolean } | null>(null);
 
   const remember = () => {
     const el = box.current;
@@ -139,7 +145,8 @@ export function List(): JSX.Element {
   useLayoutEffect(() => {
     const el = box.current;
     if (!el) return;
-    if (following.peek() && !feed.moreAfter.peek()) scrollTo(el.scrollHeight);
+    // Under a pointer that is down the list stands still.
+    if (following.peek() && !feed.moreAfter.peek() && !press.current?.down) scrollTo(el.scrollHeight);
     else if (anchor.current) {
       const i = indexOf(rowsNow, anchor.current.id);
       if (i >= 0) scrollTo((laidNow.tops[laidNow.itemOfRow[i] ?? 0] ?? 0) - anchor.current.dy);
@@ -196,6 +203,24 @@ export function List(): JSX.Element {
     return () => observer.disconnect();
   }, []);
 
+  useLayoutEffect(() => {
+    const up = (event: PointerEvent) => {
+      const at = press.current;
+      if (!at?.down) return;
+      at.down = false;
+      // Whoever drags selects text, or scrolls.
+      const still = Math.hypot(event.clientX - at.x, event.clientY - at.y) < 6 && (getSelection()?.isCollapsed ?? true);
+      if (event.type === 'pointerup' && still) openDetail(at.id);
+      if (following.peek() && box.current) scrollTo(box.current.scrollHeight);
+    };
+    addEventListener('pointerup', up);
+    addEventListener('pointercancel', up);
+    return () => {
+      removeEventListener('pointerup', up);
+      removeEventListener('pointercancel', up);
+    };
+  }, []);
+
   const range = useComputed(() => {
     const { top, height } = scroll.value;
     const l = laid.value;
@@ -210,17 +235,30 @@ export function List(): JSX.Element {
   const count = feed.count.value;
   const shown: JSX.Element[] = [];
   const drawn = new Map<string, Drawn>();
+  const { cells, rails, railOf } = lanes.value;
+  const shownFor = indexOf(rows, pointed.value || place.value.sel);
+  const [above, below] = shownFor < 0 ? [] : [railOf.get(shownFor), rails.get(shownFor)];
   const drawRow = (item: number, i: number) => {
     const row = rows[i];
     if (!row) return;
+    const cell = cells[i] ?? { lane: 0, up: 0, down: 0, from: -1, into: -1 };
+    const top = laidNow.tops[item] ?? 0;
+    const space = i === 0 ? 0 : top - (laidNow.tops[laidNow.itemOfRow[i - 1] ?? 0] ?? 0) - sizes.value.row;
+    const cause = causes.value.get(row.id);
+    const causeAt = cause ? indexOf(rows, cause.id) : -1;
     const props: RowProps = {
       row,
       index: base === null ? null : base + i,
-      top: laidNow.tops[item] ?? 0,
+      top,
       active: row.id === active.value,
       selected: row.id === place.value.sel,
       fresh: feed.fresh.value.has(row.id),
       layout: kind,
+      lines: `${cell.lane} ${cell.up} ${cell.down} ${cell.from} ${cell.into} ${cell.up || cell.into >= 0 ? space : 0}`,
+      hot: along(above, i, cells) | along(below, i, cells),
+      kin: i !== shownFor && shownFor >= 0 && (causeAt === shownFor || causes.value.get(rows[shownFor]?.id ?? '')?.id === row.id),
+      cause: rows[causeAt] ?? null,
+      proven: cause?.proven ?? false,
     };
     // A row that is as it was is not drawn again while the list scrolls.
     const before = cache.current.get(row.id);
@@ -268,14 +306,22 @@ export function List(): JSX.Element {
           ref={box}
           role="rowgroup"
           onScroll={onScroll}
+          onPointerDown={(event) => {
+            const id = event.button === 0 && event.isPrimary ? rowAt(event) : undefined;
+            press.current = id ? { id, x: event.clientX, y: event.clientY, down: true } : null;
+            if (!id || event.pointerType !== 'mouse') return;
+            // The row that was pressed is meant, whatever is under the pointer when the button is let go.
+            active.value = id;
+            if (place.peek().sel) selectPressed(id);
+          }}
           onClick={(event) => {
-            const id = rowAt(event);
+            // What has a pointer was dealt with when that went up; a screen reader's click has none.
+            const id = event.detail === 0 ? rowAt(event) : undefined;
             if (id) openDetail(id);
           }}
-          onDblClick={(event) => {
-            const id = rowAt(event);
-            if (id) openPage(id);
-          }}
+          onDblClick={() => press.current && openPage(press.current.id)}
+          onPointerOver={(event) => event.pointerType === 'mouse' && (pointed.value = rowAt(event) ?? '')}
+          onPointerLeave={() => (pointed.value = '')}
           onFocusIn={(event) => {
             const id = rowAt(event);
             if (id && id !== active.peek()) active.value = id;
