@@ -60,6 +60,8 @@ struct RequestView<'a> {
     headers: HeadersView<'a>,
     trailers: HeadersView<'a>,
     body: BodyView<'a>,
+    first_byte: String,
+    last_byte: String,
 }
 
 #[derive(Serialize)]
@@ -70,6 +72,8 @@ struct ResponseView<'a> {
     headers: HeadersView<'a>,
     trailers: HeadersView<'a>,
     body: BodyView<'a>,
+    first_byte: String,
+    last_byte: String,
 }
 
 #[derive(Serialize)]
@@ -256,6 +260,8 @@ impl<'a> ExchangeView<'a> {
                 headers: HeadersView(&r.message.headers),
                 trailers: HeadersView(&r.message.trailers),
                 body: body_view(&r.message.body),
+                first_byte: r.message.first_byte.to_string(),
+                last_byte: r.message.last_byte.to_string(),
             }),
             response: exchange.response.as_ref().map(|r| ResponseView {
                 status: r.status,
@@ -264,6 +270,8 @@ impl<'a> ExchangeView<'a> {
                 headers: HeadersView(&r.message.headers),
                 trailers: HeadersView(&r.message.trailers),
                 body: body_view(&r.message.body),
+                first_byte: r.message.first_byte.to_string(),
+                last_byte: r.message.last_byte.to_string(),
             }),
             interim: exchange
                 .interim

@@ -66,6 +66,8 @@ export interface Message {
   headers: Header[];
   trailers: Header[];
   body: BodyFacts;
+  first_byte: string;
+  last_byte: string;
 }
 
 export interface WsMessage {
@@ -164,7 +166,16 @@ export interface Status {
   store: { path: string; exchanges: number; federation: number; file_bytes: number; oldest: string | null; newest: string | null };
   /** What the stages have counted; only what the page shows is named here. */
   counters: { flow: { frames: number; flows: number }; http: { other_flows: Record<string, number> } } | null;
-  lost: { frames: number; gap_bytes: number; gaps: number };
+  lost: {
+    frames: number;
+    gap_bytes: number;
+    gaps: number;
+    /** Exchanges with gaps. */
+    exchanges: number;
+    from: string | null;
+    to: string | null;
+    interfaces: { name: string | null; frames: number; exchanges: number }[];
+  };
   interfaces: { name: string; frames: number }[];
   started: string | null;
   error: string | null;

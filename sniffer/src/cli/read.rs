@@ -12,7 +12,7 @@ use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::view::{ExchangeView, Row};
-use sniffer::viewer::{SourceKind, Status};
+use sniffer::viewer::{Lost, SourceKind, Status};
 
 use super::{Colour, DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve, text};
 use crate::node::{Recorder, Stop, StoppableInput};
@@ -119,12 +119,11 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         frames: 0,
         exchanges: 0,
         matched: 0,
-        lost_frames: 0,
+        lost: Lost::default(),
         progress: Progress::new(),
     };
     let damaged = reading.all(source);
-    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
-        reading;
+    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost, progress, .. } = reading;
     progress.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -133,12 +132,12 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.publisher();
         publisher.update(|status| {
             status.counters = Some(Arc::new(counters.clone()));
-            status.lost_frames = lost_frames;
+            status.lost = lost.clone();
         });
         publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
     }
     let stored = stored.context("store the exchanges")?;
-    summary(&arguments, &counters, exchanges, matched, lost_frames, stored, store.as_ref());
+    summary(&arguments, &counters, exchanges, matched, lost.frames, stored, store.as_ref());
 
     let code = match (&damaged, stop.exit_code()) {
         (_, Some(code)) => {
@@ -217,7 +216,7 @@ struct Reading {
     frames: u64,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    lost: Lost,
     progress: Progress,
 }
 
@@ -233,7 +232,7 @@ impl Reading {
                 }
                 Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
                 Ok(Some(Item::Loss(loss))) => {
-                    self.lost_frames += loss.frames;
+                    self.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
                 }
                 Ok(None) => break Ok(()),
@@ -250,10 +249,11 @@ impl Reading {
                 self.progress.show(percent, self.frames, self.exchanges);
                 if let Some(face) = &self.face {
                     let counters = Arc::new(self.pipeline.counters());
+                    let lost = self.lost.clone();
                     face.publisher().update(|status| {
                         status.source.percent = percent;
                         status.counters = Some(counters);
-                        status.lost_frames = self.lost_frames;
+                        status.lost = lost;
                     });
                 }
             }
@@ -268,6 +268,7 @@ impl Reading {
         let mut go_on = true;
         for one in told.drain(..) {
             self.exchanges += 1;
+            self.lost.exchange(&one.exchange);
             if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
                 continue;
             }

@@ -108,7 +108,8 @@ pub(super) async fn status(viewer: &Viewer, recent: bool) -> Result<Value, Refus
 
 fn status_view(shared: &Shared, stats: &Stats) -> Value {
     let status = shared.live.status().clone();
-    let lost = status.counters.as_ref().map(|c| c.stream);
+    let streams = status.counters.as_ref().map(|c| c.stream);
+    let lost = &status.lost;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": status.node,
@@ -124,9 +125,13 @@ fn status_view(shared: &Shared, stats: &Stats) -> Value {
         },
         "counters": status.counters.as_deref(),
         "lost": {
-            "frames": status.lost_frames,
-            "gap_bytes": lost.map_or(0, |c| c.gap_bytes),
-            "gaps": lost.map_or(0, |c| c.gaps),
+            "frames": lost.frames,
+            "gap_bytes": streams.map_or(0, |c| c.gap_bytes),
+            "gaps": streams.map_or(0, |c| c.gaps),
+            "exchanges": lost.exchanges,
+            "from": lost.span.map(|(from, _)| from.to_string()),
+            "to": lost.span.map(|(_, to)| to.to_string()),
+            "interfaces": lost.interfaces,
         },
         "interfaces": status.interfaces,
         "started": status.started.map(|t| t.to_string()),

@@ -4,8 +4,9 @@
 import { signal, useSignal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useMemo } from 'preact/hooks';
+import { api } from '../api';
 import type { BodyText, Detail, Exchange, Header, Link, Message, Row, SignatureVerdict } from '../api';
-import { clockText, duration, grouped, keepEnd, microsBetween, size, timeOfId } from '../format';
+import { clockText, duration, grouped, keepEnd, microsBetween, nanos, size, timeOf, timeOfId } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
 import { release } from '../hosts';
@@ -16,6 +17,7 @@ import { outcome } from '../mentions';
 import { kindWord, reasonWord, Sentence, Time } from '../list/row';
 import { Body } from './body';
 import { curl } from './curl';
+import { pieces } from './pieces';
 import { cursor } from './cursor';
 import { covered, signingString } from './signing';
 
@@ -644,8 +646,56 @@ function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JS
   );
 }
 
+/** Pieces that are shown at first: a WebSocket may have thousands. */
+const PIECES = 12;
+
+function Wire({ exchange }: { exchange: Exchange }): JSX.Element | null {
+  const w = t.value;
+  const most = useSignal(PIECES);
+  const all = useMemo(() => pieces(exchange), [exchange]);
+  if (all.length === 0) return null;
+  return (
+    <>
+      <h3 id="title-wire">{w.wire}</h3>
+      <table class="wire" aria-labelledby="title-wire">
+        <thead class="off-screen">
+          <tr>
+            <th>{w.wireHead.time}</th>
+            <th>{w.wsHead.direction}</th>
+            <th>{w.wireHead.what}</th>
+            <th>{w.wireHead.size}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {all.slice(0, most.value).map((piece) => (
+            <tr class={piece.what === 'gap' ? 'warnink' : undefined}>
+              <td class="mono" title={piece.at ?? undefined}>
+                {piece.at === null ? '' : `${clockText(piece.at, local.value).slice(6, 8)}.${piece.at.replace(/^.*\.(\d{1,6}).*$/, '$1').padEnd(6, '0')}`}
+              </td>
+              <td>
+                <span aria-hidden="true">{piece.direction === 'to-server' ? '→' : '←'}</span>
+                <span class="off-screen">{w.directions[piece.direction]}</span>
+              </td>
+              <td>{w.pieces[piece.what]?.(piece.note ?? '')}</td>
+              <td class="mono num">{piece.octets === null ? '' : grouped(piece.octets)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {all.length > most.value && (
+        <button type="button" class="more" onClick={() => (most.value += 500)}>
+          {w.more} ({grouped(all.length - most.value)})
+        </button>
+      )}
+      <p class="note">{w.wireNote}</p>
+    </>
+  );
+}
+
 function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
   const w = t.value;
+  // This exchange and no other: its start and its client.
+  const alone = { q: `client.address == ${JSON.stringify(exchange.client.address)}`, v: 'all', from: exchange.started, to: timeOf(nanos(exchange.started) + 1n) } as const;
   const hash = (sha: string | null | undefined) =>
     sha && (
       <>
@@ -654,7 +704,15 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
       </>
     );
   return (
-    <PanelBox id="bytes" title={w.bytes}>
+    <PanelBox
+      id="bytes"
+      title={w.bytes}
+      aside={
+        <a class="link strong" href={api.exportAddress('pcapng', alone)} download="">
+          {w.pcapng}
+        </a>
+      }
+    >
       <dl class="lines wide">
         <Line name={w.clearSide}>
           <code>
@@ -674,13 +732,6 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
             {grouped(exchange.response.body.size)} B{hash(exchange.response.body.sha256)}
           </Line>
         )}
-        {exchange.gaps.length > 0 && (
-          <Line name={w.gaps}>
-            {exchange.gaps.map((g) => (
-              <div class="warnink">{w.gapLine(w.directions[g.direction], `${grouped(g.length)} B`, grouped(g.offset), g.cause)}</div>
-            ))}
-          </Line>
-        )}
         {exchange.anomalies.length > 0 && (
           <Line name={w.anomalies}>
             {exchange.anomalies.map((a) => (
@@ -691,6 +742,7 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
           </Line>
         )}
       </dl>
+      <Wire exchange={exchange} />
     </PanelBox>
   );
 }
