@@ -97,15 +97,14 @@ enum How {
     Referred,
 }
 
-impl Named {
-    /// Whether a fetch at that time may still be because of it.
-    fn reaches(&self, at: Timestamp) -> bool {
-        let late = match self.how {
-            How::Signer => SIGNER_NANOS,
-            How::Brought => BROUGHT_NANOS,
-            How::Referred => REFERRED_NANOS,
-        };
-        self.by.started <= at && at.nanos_since(self.by.ended) <= late
+impl How {
+    /// How long after the request has ended a fetch may still be because of it.
+    fn late(self) -> u64 {
+        match self {
+            Self::Signer => SIGNER_NANOS,
+            Self::Brought => BROUGHT_NANOS,
+            Self::Referred => REFERRED_NANOS,
+        }
     }
 }
 
@@ -118,7 +117,12 @@ struct Span {
 
 impl Span {
     fn holds(self, at: Timestamp) -> bool {
-        self.started <= at && at <= self.ended
+        self.reaches(at, 0)
+    }
+
+    /// Whether that time is in it, or that soon after it.
+    fn reaches(self, at: Timestamp, late: u64) -> bool {
+        self.started <= at && at.nanos_since(self.ended) <= late
     }
 }
 
@@ -129,7 +133,11 @@ struct Loose {
     /// When the chain that it belongs to began: what came later did not make it go on.
     first: Timestamp,
     page: u64,
+    /// What a collection hangs on.
+    owner: Option<u64>,
     around: bool,
+    /// It has a cause, which did not hold it: another that does is the better guess.
+    guessed: bool,
 }
 
 /// What goes on between a host and one that it fetches from.
@@ -191,45 +199,38 @@ impl Causes {
     fn fetched(&mut self, case: &Case<'_>, from: &str, mine: Span) -> Option<Link> {
         let page = page_key(from, case.to, case.page);
         let around = looks_around(case.kind);
-        let pair = pair_key(from, case.to);
-        let named = if case.kind == Kind::Collection {
-            // What hangs on a note that was delivered: `…/ID/replies?page=true`.
-            let path = case.page.split('?').next().unwrap_or_default();
-            let owner = path.rsplit_once('/').and_then(|(owner, _)| self.named.get(&page_key(from, case.to, owner)));
-            owner.copied().filter(|named| named.how != How::Signer)
-        } else {
-            let wanted = if case.kind == Kind::Object { How::Referred } else { How::Signer };
-            self.named.get(&page).copied().filter(|named| named.how == wanted)
+        // What hangs on a note that was delivered: `…/ID/replies?page=true`.
+        let owner = case.page.split('?').next().and_then(|path| path.rsplit_once('/')).map(|(owner, _)| owner);
+        let owner = owner.filter(|_| case.kind == Kind::Collection).map(|owner| page_key(from, case.to, owner));
+        let named = match owner {
+            Some(owner) => self.named.get(&owner).copied().filter(|named| named.how != How::Signer),
+            None => {
+                let wanted = if case.kind == Kind::Object { How::Referred } else { How::Signer };
+                self.named.get(&page).copied().filter(|named| named.how == wanted)
+            }
         };
-        let named = named.filter(|named| named.reaches(mine.started));
+        let named = named.filter(|named| named.by.reaches(mine.started, named.how.late()));
+        let pair = pair_key(from, case.to);
         if self.pairs.get(&pair).is_none() {
             self.pairs.insert(pair, Pair::default());
         }
         let pair = self.pairs.get(&pair)?;
         let chain = pair.chain.filter(|chain| {
             around
-                && chain.cause.started <= mine.started
+                && chain.cause.reaches(mine.started, CHAIN_NANOS)
                 && mine.started.nanos_since(chain.last) <= NEXT_NANOS
-                && mine.started.nanos_since(chain.cause.ended) <= CHAIN_NANOS
         });
-        let before = || {
-            pair.held.iter().rev().find(|cause| {
-                around && cause.started <= mine.started && mine.started.nanos_since(cause.ended) <= BEGIN_NANOS
-            })
-        };
+        let before = || pair.held.iter().rev().find(|cause| around && cause.reaches(mine.started, BEGIN_NANOS));
         let cause = named.map(|named| named.by).or(chain.map(|chain| chain.cause)).or_else(|| before().copied());
         let proven = named.is_some() && case.kind == Kind::Object;
         let first = chain.map_or(mine.started, |chain| chain.first);
         if !proven && !cause.is_some_and(|cause| cause.holds(mine.started)) {
-            keep(&mut pair.loose, LOOSE, Loose { fetch: mine, first, page, around });
+            let guessed = cause.is_some();
+            keep(&mut pair.loose, LOOSE, Loose { fetch: mine, first, page, owner, around, guessed });
         }
         let cause = cause?;
-        // What an id proves may have its cause at a third host; looking around begins with whom one talks to.
-        let known = pair.chain.is_some_and(|chain| chain.cause.id == cause.id);
-        if known || pair.held.iter().any(|held| held.id == cause.id) {
-            let first = if known { first } else { mine.started };
-            pair.chain = Some(Chain { cause, first, last: mine.ended });
-        }
+        let first = if pair.chain.is_some_and(|chain| chain.cause.id == cause.id) { first } else { mine.started };
+        pair.chain = Some(Chain { cause, first, last: mine.ended });
         Some(Link { id: cause.id, proven })
     }
 
@@ -246,14 +247,15 @@ impl Causes {
         for (url, how) in [object, inner].into_iter().chain(signer).flatten() {
             let Some(url) = Url::parse(url) else { continue };
             let page = page_key(receiver, url.host, url.path_and_query);
-            if how != How::Brought
-                && let Some(pair) = self.pairs.get(&pair_key(receiver, url.host))
-            {
-                pair.claim(mine, how == How::Referred, caused, |loose| loose.page == page);
+            if let Some(pair) = self.pairs.get(&pair_key(receiver, url.host)) {
+                pair.claim(mine, how.late(), how == How::Referred, caused, |loose| match how {
+                    How::Brought => loose.owner == Some(page),
+                    How::Signer | How::Referred => loose.page == page,
+                });
             }
             let named = Named { by: mine, how };
             match self.named.get(&page) {
-                Some(known) if known.how > how && known.reaches(mine.ended) => {}
+                Some(known) if known.how > how && known.by.reaches(mine.ended, known.how.late()) => {}
                 Some(known) => *known = named,
                 None => self.named.insert(page, named),
             }
@@ -266,21 +268,28 @@ impl Causes {
             self.pairs.insert(pair, Pair::default());
         }
         if let Some(pair) = self.pairs.get(&pair) {
-            pair.claim(mine, false, caused, |loose| loose.around);
+            pair.claim(mine, BEGIN_NANOS, false, caused, |loose| loose.around);
             keep(&mut pair.held, HELD, mine);
         }
     }
 }
 
 impl Pair {
-    /// Takes the fetches that began while `cause` was held.
-    fn claim(&mut self, cause: Span, proven: bool, caused: &mut Vec<Link>, wanted: impl Fn(&Loose) -> bool) {
+    /// Takes the fetches that began while `cause` was held, or so soon after it.
+    fn claim(
+        &mut self,
+        cause: Span,
+        late: u64,
+        proven: bool,
+        caused: &mut Vec<Link>,
+        wanted: impl Fn(&Loose) -> bool,
+    ) {
         let mut span: Option<(Timestamp, Timestamp)> = None;
         self.loose.retain(|loose| {
-            let Loose { fetch, first, .. } = *loose;
+            let Loose { fetch, first, guessed, .. } = *loose;
             let mine = caused.len() < MOST_CAUSED
                 && cause.started <= first
-                && cause.holds(fetch.started)
+                && cause.reaches(fetch.started, if guessed { 0 } else { late })
                 && cause.id != fetch.id
                 && wanted(loose);
             if mine {

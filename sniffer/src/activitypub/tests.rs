@@ -1306,6 +1306,20 @@ fn what_follows_a_delivery_soon_is_because_of_it() {
 }
 
 #[test]
+fn a_cause_that_is_told_after_its_effect_is_found_all_the_same() {
+    // Its response was retransmitted, say: readings come in order of completion, not of the wire's times.
+    let mut reader = Reader::new();
+    let replies = lasting(2, 30, 31, &fetch("b.test", "a.test/n/1/replies"), "200\n\n{\"type\":\"Collection\"}");
+    let key = lasting(3, 35, 36, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    let later = lasting(4, 2_000, 2_001, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    for effect in [&replies, &key, &later] {
+        assert_eq!(read(&mut reader, effect).caused_by, None);
+    }
+    let told = read(&mut reader, &lasting(1, 0, 20, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(ids(&told.caused), [replies.id, key.id]);
+}
+
+#[test]
 fn an_accept_answers_the_follow_that_it_names() {
     let mut reader = Reader::new();
     let follow = lasting(1, 0, 5, &from_alice(FOLLOW), "202\n\n");
