@@ -18,7 +18,7 @@ export const traffic = () => JSON.parse(gunzipSync(readFileSync(join(here, 'traf
 const FIELDS = {
   'request.method': 'string', 'request.target': 'string', 'request.path': 'string', 'request.host': 'string', 'response.status': 'int', 'timing.total_us': 'int',
   'reading.kind': 'string', 'reading.sentence': 'string', 'reading.reason': 'string', 'activity.type': 'string', 'activity.id': 'string', 'activity.actor': 'string', 'activity.object': 'string', 'activity.inner': 'string',
-  'signature.verdict': 'string', 'signature.scheme': 'string', 'signature.key_id': 'string', digest: 'string', 'origin.host': 'string', 'origin.address': 'string', 'body.text': 'string', 'id': 'string',
+  'signature.verdict': 'string', 'signature.scheme': 'string', 'signature.key_id': 'string', digest: 'string', 'origin.host': 'string', 'origin.address': 'string', 'client.address': 'string', 'body.text': 'string', 'id': 'string',
 };
 class FilterError extends Error {
   constructor(message, column, help) { super(message); this.column = column; this.help = help; }

@@ -317,6 +317,24 @@ test('the theme follows the browser', async () => {
   await until(async () => (await page.evaluate(() => getComputedStyle(document.body).backgroundColor)) === 'rgb(20, 23, 27)', 'dark');
 });
 
+test('the panel of bytes says what came when, and the page itself never scrolls', async () => {
+  await open();
+  await ready(page);
+  await openDelivery();
+  await page.keyboard.press('5');
+  const wire = page.locator('#panel-bytes .wire');
+  await wire.waitFor();
+  await until(async () => (await page.evaluate(() => document.activeElement?.id)) === 'title-bytes', 'the focus on the panel');
+  const said = await wire.locator('tbody tr').allInnerTexts();
+  assert.ok(said.length >= 2 && /request/.test(said[0]) && /response/.test(said.at(-1)), said.join(' | '));
+  const times = said.map((line) => Number(/\d\d\.\d{6}/.exec(line)?.[0]));
+  assert.deepEqual(times, [...times].sort((a, b) => a - b));
+  await page.waitForTimeout(400);
+  assert.deepEqual(await page.evaluate(() => [document.documentElement.scrollTop, document.body.scrollTop]), [0, 0]);
+  const file = await page.request.get(await page.locator('#panel-bytes header a').evaluate((a) => a.href));
+  assert.equal(file.status(), 200);
+});
+
 test('an exchange has a page of its own, with panels in the address', async () => {
   await open();
   await ready(page);

@@ -9,6 +9,7 @@ import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, sho
 import { curl, quote } from './detail/curl';
 import { hexLines } from './detail/hex';
 import { foldedAtFirst, lines, parseJson, path, textOf } from './detail/json';
+import { pieces } from './detail/pieces';
 import { covered, signingString } from './detail/signing';
 import type { Exchange } from './api';
 import { HostBook, letters, release, shortNames, silhouette } from './hosts';
@@ -373,5 +374,21 @@ describe('causes and the gutter', () => {
     expect(cells.map((cell) => cell.lane)).toEqual([0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0]);
     const far = [at(name(0)), ...Array.from({ length: 200 }, (_, n) => at(`${A}${n}`, n)), fetch(99, { caused_by: by(0) })];
     expect(gutter(far, causesOf(far)).rails.size).toBe(0);
+  });
+});
+
+describe('what came on the wire', () => {
+  const T = (n: number) => `2026-11-23T07:26:40.00000000${n}Z`;
+  const facts = (wire_size: number) => ({ wire_size, size: wire_size, encoding: null, complete: true, stored: 0, sha256: null });
+  const message = (first: number, last: number, wire: number) => ({ version: '1.1', headers: [], trailers: [], body: facts(wire), first_byte: T(first), last_byte: T(last) });
+  const exchange = (change: object) => ({ request: { ...message(1, 3, 293), method: 'POST', target: '/', host: 'h' }, response: { ...message(4, 4, 0), status: 202, reason: '' }, interim: [], websocket: null, gaps: [], ...change }) as unknown as Exchange;
+  test('stands in the order of time, gaps last, and nothing is made up', () => {
+    const all = pieces(exchange({ interim: [{ status: 103, time: T(2), headers: [] }], gaps: [{ direction: 'to-server', offset: 812, length: 1448, cause: 'acked-unseen' }, { direction: 'to-client', offset: 2 ** 32 + 5, length: 1, cause: 'budget' }] }));
+    expect(all.map((p) => [p.what, p.octets, p.note])).toEqual([['requestBegins', null, null], ['interim', null, '103'], ['requestEnds', 293, null], ['response', null, null], ['gap', 1448, 'acked-unseen, 812'], ['gap', 1, 'budget']]);
+  });
+  test('a half that was not seen has no line', () => expect(pieces(exchange({ request: null })).map((p) => p.what)).toEqual(['response']));
+  test('messages of a WebSocket are lines with their frames', () => {
+    const messages = [{ direction: 'to-client', time: T(5), opcode: 1, frames: 2, size: 7, complete: true, sha256: null, text: 'x' }];
+    expect(pieces(exchange({ websocket: { frames: 2, messages, messages_dropped: 0, extensions: null, close_code: null } })).at(-1)).toMatchObject({ what: 'frames', octets: 7, note: '2', direction: 'to-client' });
   });
 });

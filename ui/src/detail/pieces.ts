@@ -30,6 +30,7 @@ export function pieces(exchange: Exchange): Piece[] {
   for (const m of exchange.websocket?.messages ?? []) out.push({ at: m.time, direction: m.direction, what: 'frames', octets: m.size, note: String(m.frames) });
   // Times have nine digits each, so their text is in the order of time; what began first of two at a time stays first.
   out.sort((a, b) => ((a.at ?? '') < (b.at ?? '') ? -1 : (a.at ?? '') > (b.at ?? '') ? 1 : 0));
-  for (const gap of exchange.gaps) out.push({ at: null, direction: gap.direction, what: 'gap', octets: gap.length, note: `${gap.cause}, ${gap.offset}` });
+  // Where a connection was met in the middle, places count from 2³² on, which tells nobody anything.
+  for (const gap of exchange.gaps) out.push({ at: null, direction: gap.direction, what: 'gap', octets: gap.length, note: gap.offset < 2 ** 32 ? `${gap.cause}, ${gap.offset}` : gap.cause });
   return out;
 }
