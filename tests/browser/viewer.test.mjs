@@ -424,6 +424,51 @@ test('columns can be left out, and the address keeps it', async () => {
   await page.evaluate(() => localStorage.clear());
 });
 
+test('columns are moved and sized, by keys and by the pointer, and stay so', async () => {
+  const heads = () => page.locator('.heads [data-col]').evaluateAll((all) => all.map((el) => el.dataset.col).join(' '));
+  await open();
+  await ready(page);
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('button', { name: 'Move Took to the left' }).focus();
+  await page.keyboard.press('Enter');
+  await until(async () => (await heads()) === 'kind meaning request took status body signature', 'the column to move');
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Move Took to the left', 'the focus must stay');
+  const width = () => page.locator('.heads [data-col=took]').evaluate((el) => el.getBoundingClientRect().width);
+  const before = await width();
+  await page.getByRole('button', { name: 'Make Took wider' }).click();
+  await until(async () => Math.abs((await width()) - before - 8) < 1, 'the column to grow');
+  // In the rows, too: what stands below a head is its column.
+  const under = async (col, cell) => {
+    const [head, below] = await Promise.all([page.locator(`.heads [data-col=${col}]`).boundingBox(), page.locator(`.row ${cell}`).first().boundingBox()]);
+    return below.x >= head.x - 1 && below.x + below.width <= head.x + head.width + 1;
+  };
+  assert.ok(await under('took', '.took'));
+  await page.keyboard.press('Escape');
+  await page.reload();
+  await ready(page);
+  assert.equal(await heads(), 'kind meaning request took status body signature');
+  assert.match(query().get('cols'), /took:\d+,status/);
+
+  const [from, to] = await Promise.all([page.locator('.heads [data-col=signature]').boundingBox(), page.locator('.heads [data-col=kind]').boundingBox()]);
+  await page.mouse.move(from.x + 30, from.y + 12);
+  await page.mouse.down();
+  await page.mouse.move(to.x + 10, to.y + 12, { steps: 6 });
+  await page.mouse.up();
+  await until(async () => (await heads()).startsWith('signature kind'), 'the column that was dragged');
+  const edge = await page.locator('.heads [data-col=kind] .edge').boundingBox();
+  const kind = () => page.locator('.heads [data-col=kind]').evaluate((el) => el.getBoundingClientRect().width);
+  const narrow = await kind();
+  await page.mouse.move(edge.x + 4, edge.y + 10);
+  await page.mouse.down();
+  await page.mouse.move(edge.x + 44, edge.y + 10, { steps: 4 });
+  await page.mouse.up();
+  await until(async () => Math.abs((await kind()) - narrow - 40) < 2, 'the edge that was dragged');
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('button', { name: 'As usual' }).click();
+  await until(async () => (await heads()) === 'kind meaning request status took body signature', 'the usual columns');
+  await page.evaluate(() => localStorage.clear());
+});
+
 test('export offers the three formats for what is listed', async () => {
   await open('', { q: 'reading.kind == "actor"' });
   await ready(page);

@@ -20,7 +20,7 @@ import { along, causesOf, chainOf, gutter } from './list/gutter';
 import { indexOf, isDelivery, itemAt, layout, merge, place, quietFrom, statusClass, trouble } from './list/window';
 import { dissect, fill, plain, sentence, template } from './sentence';
 import { ticks } from './strip/ticks';
-import { HOME, parse, print, type Place } from './url';
+import { chosenOf, COLUMNS, HOME, moved, parse, print, tokensOf, withColumn, type Place } from './url';
 
 const A = '0otadu5s91c8c0lsrru5hag6qe';
 const B = '0otadu5qhha8s0t6n1b43l6g3t';
@@ -36,7 +36,7 @@ function row(change: Partial<Row>): Row {
 const at = (id: string, us = 0, change: Partial<Row> = {}) => row({ id, started: timeOf(1_795_419_495_000_000_000n + BigInt(us) * 1000n), ...change });
 
 describe('the address', () => {
-  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['status', 'took'] };
+  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['took:80', 'meaning', 'status'] };
   test('says everything and reads itself back, below any base', () => {
     for (const base of ['/', '/sniff/', '/a/b/']) {
       expect(parse(`http://h${base}${print(full)}`, base)).toEqual(full);
@@ -390,5 +390,26 @@ describe('what came on the wire', () => {
   test('messages of a WebSocket are lines with their frames', () => {
     const messages = [{ direction: 'to-client', time: T(5), opcode: 1, frames: 2, size: 7, complete: true, sha256: null, text: 'x' }];
     expect(pieces(exchange({ websocket: { frames: 2, messages, messages_dropped: 0, extensions: null, close_code: null } })).at(-1)).toMatchObject({ what: 'frames', octets: 7, note: '2', direction: 'to-client' });
+  });
+});
+
+describe('columns', () => {
+  const names = (tokens: readonly string[]) => chosenOf(tokens).map((c) => c.name).join(' ');
+  test('are chosen, ordered and sized, and what is not understood is left out', () => {
+    expect(names(COLUMNS)).toBe('kind meaning request status took body signature');
+    expect(names(['status', 'kind:90', 'nonsense', 'status:20'])).toBe('meaning status kind');
+    expect(chosenOf(['took:80', 'meaning:9', 'body:5', 'status:9999'])).toEqual([{ name: 'took', width: 80 }, { name: 'meaning', width: null }, { name: 'body', width: 40 }, { name: 'status', width: 800 }]);
+    expect(names([''])).toBe('meaning');
+  });
+  test('say no more than must be said', () => {
+    for (const tokens of [[...COLUMNS], ['took:80', 'meaning', 'status'], ['kind', 'status'], ['meaning', 'kind'], []]) expect(tokensOf(chosenOf(tokens))).toEqual(tokens);
+  });
+  test('come back where they usually stand', () => {
+    for (const name of COLUMNS) expect(tokensOf(withColumn(withColumn(chosenOf(COLUMNS), name, false), name, true))).toEqual([...COLUMNS]);
+    expect(tokensOf(withColumn(chosenOf(['took', 'status']), 'body', true))).toEqual(['took', 'body', 'status']);
+  });
+  test('move', () => {
+    expect(tokensOf(moved(chosenOf(COLUMNS), 'took', 0))).toEqual(['took', 'kind', 'meaning', 'request', 'status', 'body', 'signature']);
+    expect(tokensOf(moved(chosenOf(['kind', 'status']), 'meaning', 2))).toEqual(['kind', 'status', 'meaning']);
   });
 });

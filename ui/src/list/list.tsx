@@ -6,9 +6,9 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, causes, columns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, selectPressed, t, toEnd } from '../state';
+import { active, causes, columns, draftColumns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, selectPressed, setColumns, t, toEnd, WIDTHS } from '../state';
 import { Mark } from '../shapes';
-import type { Column } from '../url';
+import { moved, NARROWEST, WIDEST, type Chosen } from '../url';
 import { along, gutter } from './gutter';
 import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
@@ -20,18 +20,20 @@ const NEAR_END = 80;
 export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : listWidth.value >= fullWidth.value ? 'full' : 'beside'));
 const sizes = computed(() => (narrow.value ? { row: 64, quiet: 20, loss: 30 } : { row: 27, quiet: 18, loss: 27 }));
 const laid = computed<Layout>(() => layout(feed.rows.value, sizes.value));
+/** What the list has beside an open detail. */
+const BESIDE: Record<string, string> = { status: '56px', took: '56px', signature: '15px' };
 /** The columns' widths; the heads and all rows have the same. Japanese kinds are 14 px wider. */
 const tracks = computed(() => {
   const full = listLayout.value === 'full';
   const ja = lang.value === 'ja' ? 14 : 0;
-  const has = (column: Column, width: string) => (columns.value.has(column) ? width : '');
-  return (
-    full
-      ? ['92px', 'calc(74px + 2 * var(--host))', has('kind', `${100 + ja}px`), '38px', 'minmax(240px, 1.3fr)', has('request', 'minmax(110px, 0.85fr)'), has('status', '60px'), has('took', '64px'), has('body', '66px'), has('signature', '72px'), '34px']
-      : ['90px', '58px', has('kind', `${92 + ja}px`), '36px', 'minmax(120px, 1fr)', has('status', '56px'), has('took', '56px'), has('signature', '15px'), '15px']
-  )
-    .filter(Boolean)
-    .join(' ');
+  const track = ({ name, width }: Chosen): string => {
+    if (name === 'meaning') return full ? '38px minmax(240px, 1.3fr)' : '36px minmax(120px, 1fr)';
+    if (!full) return name === 'kind' ? `${92 + ja}px` : (BESIDE[name] ?? '');
+    if (width !== null) return `${width}px`;
+    return name === 'request' ? 'minmax(110px, 0.85fr)' : `${WIDTHS[name] + (name === 'kind' ? ja : 0)}px`;
+  };
+  const ends = full ? ['92px', 'calc(74px + 2 * var(--host))', '34px'] : ['90px', '58px', '15px'];
+  return [ends[0], ends[1], ...columns.value.map(track), ends[2]].filter(Boolean).join(' ');
 });
 const lanes = computed(() => gutter(feed.rows.value, causes.value));
 /** The row that is pointed at; what it hangs together with is brought forward. */
@@ -40,13 +42,78 @@ const scroll = signal({ top: 0, height: 600 });
 /** The last row that can be seen. */
 const lastSeen = signal(-1);
 
+/** The sentence gives way. What stands behind it grows to the left, and is held at that edge. */
+const behindMeaning = (name: Chosen['name']) => {
+  const all = columns.peek();
+  return all.findIndex((c) => c.name === 'meaning') < all.findIndex((c) => c.name === name);
+};
+
+/** Heads can be dragged to another place, and their edge to another width; the menu of columns does both by keys. */
+function dragHead(event: PointerEvent, name: Chosen['name'], resize: boolean): void {
+  if (event.button !== 0 || !event.isPrimary) return;
+  event.preventDefault();
+  const heads = (event.currentTarget as Element).closest('.heads');
+  const head = heads?.querySelector(`[data-col="${name}"]`);
+  const x = event.clientX;
+  const width = head?.getBoundingClientRect().width ?? 0;
+  const leftEdge = behindMeaning(name);
+  let began = resize;
+  const move = (now: PointerEvent) => {
+    const dx = now.clientX - x;
+    if (!began && Math.abs(dx) < 6) return;
+    began = true;
+    if (resize) {
+      const wide = Math.round(Math.min(WIDEST, Math.max(NARROWEST, width + (leftEdge ? -dx : dx))));
+      draftColumns.value = columns.peek().map((c) => (c.name === name ? { ...c, width: wide } : c));
+      return;
+    }
+    const others = [...(heads?.querySelectorAll<HTMLElement>('[data-col]') ?? [])].filter((el) => el.dataset.col !== name);
+    const passed = others.filter((el) => {
+      const box = el.getBoundingClientRect();
+      return now.clientX > box.left + box.width / 2;
+    });
+    const last = passed.at(-1)?.dataset.col;
+    const rest = columns.peek().filter((c) => c.name !== name);
+    draftColumns.value = moved(columns.peek(), name, last === undefined ? 0 : rest.findIndex((c) => c.name === last) + 1);
+  };
+  const end = (last: PointerEvent) => {
+    removeEventListener('pointermove', move);
+    removeEventListener('pointerup', end);
+    removeEventListener('pointercancel', end);
+    if (last.type === 'pointerup' && draftColumns.peek()) setColumns(draftColumns.peek());
+    draftColumns.value = null;
+  };
+  addEventListener('pointermove', move);
+  addEventListener('pointerup', end);
+  addEventListener('pointercancel', end);
+}
+
 function Heads({ full }: { full: boolean }): JSX.Element {
   const w = t.value;
-  const cols = columns.value;
   const zone = local.value ? w.timeZone.local : w.timeZone.utc;
-  const head = (c: string, text: string) => (
-    <span role="columnheader" class={c}>
-      {text}
+  const names: Record<Chosen['name'], [string, string]> = {
+    kind: ['kind', w.kind],
+    meaning: ['meaning', w.meaning],
+    request: ['request', w.requestColumn],
+    status: ['num', w.status],
+    took: ['num took', w.took],
+    body: ['num body', w.body],
+    signature: ['sig', full ? w.signature : w.sig],
+  };
+  const head = ({ name }: Chosen) => (
+    <span role="columnheader" key={name} class={names[name][0]} data-col={name} title={full ? w.columnDrag : undefined} onPointerDown={full ? (event) => dragHead(event, name, false) : undefined}>
+      <span class="cutend">{names[name][1]}</span>
+      {full && name !== 'meaning' && (
+        <i
+          class={`edge ${behindMeaning(name) ? 'before' : ''}`}
+          aria-hidden="true"
+          onPointerDown={(event) => {
+            event.stopPropagation();
+            dragHead(event, name, true);
+          }}
+          onDblClick={() => setColumns(columns.peek().map((c) => (c.name === name ? { ...c, width: null } : c)))}
+        />
+      )}
     </span>
   );
   return (
@@ -57,15 +124,13 @@ function Heads({ full }: { full: boolean }): JSX.Element {
           {full && ` (${zone})`}
         </button>
       </span>
-      {head('hosts', full ? w.fromTo : w.fromToShort)}
-      {cols.has('kind') && head('kind', w.kind)}
-      <span class="gutter" />
-      {head('meaning', w.meaning)}
-      {full && cols.has('request') && head('request', w.requestColumn)}
-      {cols.has('status') && head('num', w.status)}
-      {cols.has('took') && head('num took', w.took)}
-      {full && cols.has('body') && head('num body', w.body)}
-      {cols.has('signature') && head('sig', full ? w.signature : w.sig)}
+      <span role="columnheader" class="hosts">
+        {full ? w.fromTo : w.fromToShort}
+      </span>
+      {columns.value.map((c) => {
+        if (c.name === 'meaning') return [<span class="gutter" key="gutter" />, head(c)];
+        return full || c.name === 'kind' || c.name in BESIDE ? head(c) : null;
+      })}
       <span role="columnheader" class="marks">
         <span class="off-screen">{w.marks}</span>
       </span>

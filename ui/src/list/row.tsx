@@ -7,6 +7,7 @@ import type { Words } from '../i18n/en';
 import { plain, sentence, type Part } from '../sentence';
 import { Badge, Icon, KindIcon, Mark, sealOf, Signature, Status } from '../shapes';
 import { book, columns, hostChars, lang, local, requestChars, t } from '../state';
+import type { Chosen } from '../url';
 import { LANES, type Cell } from './gutter';
 import { isDelivery, statusClass, trouble } from './window';
 
@@ -186,9 +187,77 @@ export function RowView({ row, index, top, active, selected, fresh, layout, line
 
   const full = layout === 'full';
   const [lane = 0, up = 0, down = 0, came = -1, into = -1, before = 0] = lines.split(' ').map(Number);
-  const cell = up || down || into >= 0 ? { lane, up, down, from: came, into } : null;
-  const cols = columns.value;
+  const drawn = up || down || into >= 0 ? { lane, up, down, from: came, into } : null;
   const body = delivery || (row.answered ?? 0) === 0 ? row.sent : row.answered;
+  const cell = (name: Chosen['name']): JSX.Element | JSX.Element[] | null => {
+    switch (name) {
+      case 'kind':
+        return (
+          <span role="gridcell" class="kind" key={name}>
+            <KindIcon kind={row.kind} />
+            <span class="cutend">{kindWord(row, words)}</span>
+          </span>
+        );
+      case 'meaning':
+        return [
+          <span class="gutter" aria-hidden="true" key="gutter" title={cause ? causedBy(cause, proven) : undefined}>
+            {drawn && <Lines cell={drawn} hot={hot} before={before} height={27} />}
+            <i class="dot" style={{ left: `${FIRST - 3.5 + lane * LANE}px` }} />
+          </span>,
+          <span role="gridcell" class="meaning" key={name}>
+            <span class="sentence" title={plain(sentence(row, lang.value, book.value))}>
+              <Sentence parts={parts} />
+            </span>
+            {hidden ? (
+              <span class="excerpt">
+                <Icon name="lock" /> {hidden}
+              </span>
+            ) : (
+              row.excerpt &&
+              !reason && <span class="excerpt">{row.excerpt}</span>
+            )}
+            {reason && <span class="reason">{reason}</span>}
+          </span>,
+        ];
+      case 'request':
+        return full ? (
+          <span role="gridcell" class="request" key={name} title={row.target ?? undefined}>
+            {row.method} {row.target === null ? '' : shortTarget(row.target, Math.max(8, requestChars.value - (row.method?.length ?? 0) - 1))}
+          </span>
+        ) : null;
+      case 'status':
+        return (
+          <span role="gridcell" class="num" key={name}>
+            <Status row={row} />
+          </span>
+        );
+      case 'took':
+        return (
+          <span role="gridcell" class="num took" key={name}>
+            {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
+          </span>
+        );
+      case 'body':
+        return full ? (
+          <span role="gridcell" class="num body" key={name}>
+            {body === null || body === 0 ? (
+              ''
+            ) : (
+              <>
+                <i aria-hidden="true">{body === row.sent && (delivery || row.answered === 0) ? '↑' : '↓'}</i> <Unit of={size(body)} />
+              </>
+            )}
+          </span>
+        ) : null;
+      case 'signature':
+        return (
+          <span role="gridcell" class="sig" key={name}>
+            <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
+            {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
+          </span>
+        );
+    }
+  };
   return (
     <div {...common}>
       <span role="gridcell" class="time">
@@ -203,62 +272,7 @@ export function RowView({ row, index, top, active, selected, fresh, layout, line
         <Badge host={to} />
         {full && <span class="host">{keepEnd(to.short, hostChars.value)}</span>}
       </span>
-      {cols.has('kind') && (
-        <span role="gridcell" class="kind">
-          <KindIcon kind={row.kind} />
-          <span class="cutend">{kindWord(row, words)}</span>
-        </span>
-      )}
-      <span class="gutter" aria-hidden="true" title={cause ? causedBy(cause, proven) : undefined}>
-        {cell && <Lines cell={cell} hot={hot} before={before} height={27} />}
-        <i class="dot" style={{ left: `${FIRST - 3.5 + lane * LANE}px` }} />
-      </span>
-      <span role="gridcell" class="meaning">
-        <span class="sentence" title={plain(sentence(row, lang.value, book.value))}>
-          <Sentence parts={parts} />
-        </span>
-        {hidden ? (
-          <span class="excerpt">
-            <Icon name="lock" /> {hidden}
-          </span>
-        ) : (
-          row.excerpt &&
-          !reason && <span class="excerpt">{row.excerpt}</span>
-        )}
-        {reason && <span class="reason">{reason}</span>}
-      </span>
-      {full && cols.has('request') && (
-        <span role="gridcell" class="request" title={row.target ?? undefined}>
-          {row.method} {row.target === null ? '' : shortTarget(row.target, Math.max(8, requestChars.value - (row.method?.length ?? 0) - 1))}
-        </span>
-      )}
-      {cols.has('status') && (
-        <span role="gridcell" class="num">
-          <Status row={row} />
-        </span>
-      )}
-      {cols.has('took') && (
-        <span role="gridcell" class="num took">
-          {row.took_us === null ? '' : <Unit of={duration(row.took_us)} />}
-        </span>
-      )}
-      {full && cols.has('body') && (
-        <span role="gridcell" class="num body">
-          {body === null || body === 0 ? (
-            ''
-          ) : (
-            <>
-              <i aria-hidden="true">{body === row.sent && (delivery || row.answered === 0) ? '↑' : '↓'}</i> <Unit of={size(body)} />
-            </>
-          )}
-        </span>
-      )}
-      {cols.has('signature') && (
-        <span role="gridcell" class="sig">
-          <Signature signature={row.signature} digest={row.digest} gaps={row.gaps} />
-          {full && row.scheme && <span class="scheme">{row.scheme === 'rfc9421' ? '9421' : row.scheme}</span>}
-        </span>
-      )}
+      {columns.value.map((c) => cell(c.name))}
       <span role="gridcell" class="marks">
         <Marks row={row} most={full ? 2 : 1} />
       </span>
