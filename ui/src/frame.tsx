@@ -280,6 +280,16 @@ export function Footer(): JSX.Element {
             </span>
           </>
         )}
+        {place.value.page === 'exchange' && (
+          <>
+            <span>
+              {key('1')} … {key('6')} {w.panelsHint}
+            </span>
+            <span>
+              {key('h')} {key('l')} {w.chainHint}
+            </span>
+          </>
+        )}
         <button type="button" tabIndex={-1} onClick={() => (dialog.value = 'keys')}>
           {key('?')} {w.allKeys}
         </button>

@@ -79,6 +79,8 @@ export const en = {
   lastEvent: (at: string) => `last event ${at}`,
   move: 'move',
   open: 'open',
+  panelsHint: 'panels',
+  chainHint: 'before, after',
   allKeys: 'all keys',
   newer: (n: string) => `${n} newer, End to follow`,
   newerUnknown: 'Newer below, End to follow',

@@ -77,6 +77,8 @@ export const ja: Words = {
   lastEvent: (at) => `最後の受信 ${at}`,
   move: '移動',
   open: '開く',
+  panelsHint: 'パネル',
+  chainHint: '前、後',
   allKeys: 'キー一覧',
   newer: (n) => `新しいもの ${n} 件（End で追従）`,
   newerUnknown: '新しいものあり（End で追従）',
