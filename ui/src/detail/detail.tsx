@@ -278,7 +278,7 @@ function Linked({ of, here }: { of: Link; here: Row }): JSX.Element {
 }
 
 const MOST_LINKED = 4;
-function Chain({ row }: { row: Row }): JSX.Element {
+function Chain({ row, said }: { row: Row; said: string | undefined }): JSX.Element {
   const w = t.value;
   const known = causes.value;
   const all = useSignal(false);
@@ -286,7 +286,7 @@ function Chain({ row }: { row: Row }): JSX.Element {
   const effects = new Map(row.caused.map((effect) => [effect.id, effect]));
   for (const [id, of] of known) if (of.id === row.id) effects.set(id, { id, proven: of.proven });
   // What another holds is that one's.
-  const sorted = [...effects.values()].filter((effect) => (known.get(effect.id)?.id ?? row.id) === row.id).sort((a, b) => (a.id < b.id ? -1 : 1));
+  const sorted = [...effects.values()].filter((effect) => effect.id !== said && (known.get(effect.id)?.id ?? row.id) === row.id).sort((a, b) => (a.id < b.id ? -1 : 1));
   const shown = all.value ? sorted : sorted.slice(0, MOST_LINKED);
   const guessed = (text: string, links: readonly Link[]) => (
     <>
@@ -361,7 +361,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
           <Status row={row} />
           {row.reason && <span class="reason"> {reasonWord(row.reason, w)}</span>}
         </Line>
-        <Chain row={row} key={row.id} />
+        <Chain row={row} said={ended?.row.id} key={row.id} />
         {activity && activity.to.length + activity.cc.length > 0 && (
           <Line name={w.addressed}>
             <Addressed activity={activity} />
