@@ -518,9 +518,20 @@ for (const theme of ['dark', 'light'])
         await page.evaluate(readFileSync(axeSource, 'utf8'));
       });
       page.wrong.length = 0;
-      const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-      assert.deepEqual(
-        found.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join('; ')}`),
-        [],
-      );
+      const check = async (state) => {
+        const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+        assert.deepEqual(
+          found.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join('; ')}`),
+          [],
+          state,
+        );
+      };
+      await check('with the detail');
+      // An effect: it names its cause, and its rail is brought forward.
+      await page.locator('.row.fetch').filter({ has: page.locator('.gutter[title]') }).first().click();
+      await page.locator('.linked').first().waitFor();
+      await check('with causes');
+      await page.keyboard.press('Escape');
+      await page.locator('.columnmenu .button').click();
+      await check('with the menu of columns');
     });

@@ -364,6 +364,7 @@ export function List(): JSX.Element {
 
   return (
     <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${hostWidth.value}px`, '--cols': tracks.value }}>
+      {!place.value.sel && <h1 class="off-screen">{w.exchanges}</h1>}
       <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
         {kind !== 'phone' && <Heads full={kind === 'full'} />}
         <div
