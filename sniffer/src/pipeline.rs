@@ -136,6 +136,15 @@ impl Pipeline {
         self.flow_events = reuse(events);
     }
 
+    /// The name of a declared interface, where it has one.
+    pub fn interface_name(&self, interface: Interface) -> Option<&str> {
+        match interface {
+            Interface::Declared(number) => self.interface_names.get(number as usize)?.as_deref(),
+            Interface::Index(index) => self.index_names.get(&index).map(|name| &**name),
+            Interface::Unknown => None,
+        }
+    }
+
     /// The source lost frames.
     pub fn lost(&mut self, loss: &Loss) {
         self.stream.lost(loss);

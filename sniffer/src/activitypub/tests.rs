@@ -1240,3 +1240,126 @@ proptest! {
         prop_assert!(!text.chars().any(char::is_control));
     }
 }
+
+// --- causes -------------------------------------------------------------------------------------------------------
+
+/// An exchange of its own id that lasted from the `from`-th to the `to`-th millisecond.
+fn lasting(n: u64, from: u64, to: u64, request: &str, response: &str) -> Exchange {
+    let mut one = exchange(request, response);
+    let at = |ms: u64| Timestamp(NOW * 1_000_000_000 + ms * 1_000_000);
+    (one.id, one.started, one.ended) = (ExchangeId::new(at(from), n), at(from), at(to));
+    one
+}
+
+/// A delivery from a.test to b.test that alice signed.
+fn from_alice(body: &str) -> String {
+    let signature = "Signature: keyId=\"https://a.test/users/alice/main-key\",signature=\"eA==\"\nUser-Agent";
+    delivery("b.test/users/bob/inbox", body).replace("User-Agent", signature)
+}
+
+/// A signed fetch of a server.
+fn fetch(from: &str, of: &str) -> String {
+    let (host, path) = of.split_once('/').unwrap();
+    format!(
+        "GET /{path} HTTP/1.1\nHost: {host}\nAccept: {AS_TYPE}\nUser-Agent: x/1 (+https://{from}/)\n\
+         Signature: keyId=\"https://{from}/actor#main-key\",signature=\"eA==\"\n\n"
+    )
+}
+
+const NOTE: &str = r#"{"type":"Create","id":"https://a.test/c/1","actor":"https://a.test/users/alice",
+    "object":{"type":"Note","id":"https://a.test/n/1","attributedTo":"https://a.test/users/alice"}}"#;
+const FOLLOW: &str = r#"{"type":"Follow","id":"https://a.test/f/1","actor":"https://a.test/users/alice","object":"https://b.test/users/bob"}"#;
+
+fn ids(links: &[Link]) -> Vec<ExchangeId> {
+    links.iter().map(|link| link.id).collect()
+}
+
+#[test]
+fn a_held_delivery_names_what_its_receiver_fetched_for_it() {
+    let mut reader = Reader::new();
+    let key = lasting(2, 5, 9, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    let robots = lasting(3, 10, 11, "GET /robots.txt HTTP/1.1\nHost: a.test\nUser-Agent: x/1 (+https://b.test/)\n\n", "404\n\n");
+    let other = lasting(4, 12, 13, &fetch("c.test", "a.test/users/alice/main-key"), "200\n\n");
+    for effect in [&key, &robots, &other] {
+        assert_eq!(read(&mut reader, effect).caused_by, None, "the cause has not ended");
+    }
+    let held = read(&mut reader, &lasting(1, 0, 20, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(ids(&held.caused), [key.id, robots.id], "of its receiver alone");
+    assert!(held.caused.iter().all(|link| !link.proven), "by time and key");
+    let next = read(&mut reader, &lasting(5, 15, 30, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(next.caused, [], "each but once");
+}
+
+#[test]
+fn what_follows_a_delivery_soon_is_because_of_it() {
+    let mut reader = Reader::new();
+    let note = lasting(1, 0, 20, &from_alice(NOTE), "202\n\n");
+    read(&mut reader, &note);
+    let mut cause = |n, from, of: &str| {
+        read(&mut reader, &lasting(n, from, from + 1, &fetch("b.test", of), "200\n\n")).caused_by
+    };
+    let inferred = Some(Link { id: note.id, proven: false });
+    assert_eq!(cause(2, 30, "a.test/users/alice/main-key"), inferred, "a queue fetches the key");
+    assert_eq!(cause(3, 40, "a.test/n/1/replies?page=true"), inferred, "the note's replies");
+    assert_eq!(cause(4, 1_900, "a.test/users/alice/main-key"), None, "much later");
+    assert_eq!(cause(5, 1_901, "a.test/n/1"), None, "the note was in the delivery");
+}
+
+#[test]
+fn a_cause_that_is_told_after_its_effect_is_found_all_the_same() {
+    // Its response was retransmitted, say: readings come in order of completion, not of the wire's times.
+    let mut reader = Reader::new();
+    let replies = lasting(2, 30, 31, &fetch("b.test", "a.test/n/1/replies"), "200\n\n{\"type\":\"Collection\"}");
+    let key = lasting(3, 35, 36, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    let later = lasting(4, 2_000, 2_001, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    for effect in [&replies, &key, &later] {
+        assert_eq!(read(&mut reader, effect).caused_by, None);
+    }
+    let told = read(&mut reader, &lasting(1, 0, 20, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(ids(&told.caused), [replies.id, key.id]);
+}
+
+#[test]
+fn an_accept_answers_the_follow_that_it_names() {
+    let mut reader = Reader::new();
+    let follow = lasting(1, 0, 5, &from_alice(FOLLOW), "202\n\n");
+    read(&mut reader, &follow);
+    let accept = |to: &str, id: &str| {
+        let body = format!(
+            r#"{{"type":"Accept","id":"https://b.test/a/1","actor":"https://b.test/users/bob","object":"{id}"}}"#
+        );
+        let signature = "Signature: keyId=\"https://b.test/users/bob#main-key\",signature=\"eA==\"\nUser-Agent";
+        let request = delivery(&format!("{to}/inbox"), &body).replace("User-Agent", signature);
+        lasting(2, 90_000, 90_005, &request, "202\n\n")
+    };
+    let link = Link { id: follow.id, proven: true };
+    assert_eq!(read(&mut reader, &accept("a.test", "https://a.test/f/1")).caused_by, Some(link));
+    assert_eq!(read(&mut reader, &accept("a.test", "https://a.test/f/2")).caused_by, None, "another one");
+}
+
+#[test]
+fn a_boost_makes_its_receiver_fetch_from_a_third_server() {
+    let boost = r#"{"type":"Announce","id":"https://a.test/b/1","actor":"https://a.test/users/alice","object":"https://c.test/n/9"}"#;
+    let of = |reader: &mut Reader, n, from| {
+        read(reader, &lasting(n, from, from + 2, &fetch("b.test", "c.test/n/9"), "200\n\n{\"type\":\"Note\",\"id\":\"https://c.test/n/9\"}"))
+    };
+    let mut reader = Reader::new();
+    let fetched = of(&mut reader, 2, 3);
+    assert_eq!((fetched.kind, fetched.caused_by), (Kind::Object, None));
+    let delivered = lasting(1, 0, 20, &from_alice(boost), "202\n\n");
+    let reading = read(&mut reader, &delivered);
+    assert_eq!(reading.caused.len(), 1);
+    assert!(reading.caused[0].proven, "by the id");
+    assert_eq!(of(&mut reader, 3, 4_000).caused_by, Some(Link { id: delivered.id, proven: true }), "by a slow queue");
+}
+
+#[test]
+fn links_are_bounded() {
+    let mut reader = Reader::new();
+    for n in 0..500 {
+        let page = format!("a.test/users/alice/followers?page={n}");
+        read(&mut reader, &lasting(n + 2, 1 + n, 2 + n, &fetch("b.test", &page), "200\n\n{\"type\":\"Collection\"}"));
+    }
+    let held = read(&mut reader, &lasting(1, 0, 1_000, &from_alice(NOTE), "202\n\n"));
+    assert!((1..=32).contains(&held.caused.len()), "{}", held.caused.len());
+}

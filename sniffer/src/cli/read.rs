@@ -12,7 +12,7 @@ use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::view::Row;
-use sniffer::viewer::{SourceKind, Status};
+use sniffer::viewer::{Lost, SourceKind, Status};
 
 use super::print::{Printer, Printing};
 use super::summary::Figures;
@@ -111,12 +111,11 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         frames: 0,
         exchanges: 0,
         matched: 0,
-        lost_frames: 0,
+        lost: Lost::default(),
         progress: Progress::new(),
     };
     let damaged = reading.all(source);
-    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
-        reading;
+    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost, progress, .. } = reading;
     progress.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -125,7 +124,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.publisher();
         publisher.update(|status| {
             status.counters = Some(Arc::new(counters.clone()));
-            status.lost_frames = lost_frames;
+            status.lost = lost.clone();
         });
         publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
     }
@@ -135,7 +134,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         exchanges,
         matched,
         filtered: arguments.selection.filter.is_some(),
-        lost_frames,
+        lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
     };
@@ -220,7 +219,7 @@ struct Reading {
     frames: u64,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    lost: Lost,
     progress: Progress,
 }
 
@@ -236,7 +235,7 @@ impl Reading {
                 }
                 Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
                 Ok(Some(Item::Loss(loss))) => {
-                    self.lost_frames += loss.frames;
+                    self.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
                 }
                 Ok(None) => break Ok(()),
@@ -253,10 +252,11 @@ impl Reading {
                 self.progress.show(percent, self.frames, self.exchanges);
                 if let Some(face) = &self.face {
                     let counters = Arc::new(self.pipeline.counters());
+                    let lost = self.lost.clone();
                     face.publisher().update(|status| {
                         status.source.percent = percent;
                         status.counters = Some(counters);
-                        status.lost_frames = self.lost_frames;
+                        status.lost = lost;
                     });
                 }
             }
@@ -271,6 +271,7 @@ impl Reading {
         let mut go_on = true;
         for one in told.drain(..) {
             self.exchanges += 1;
+            self.lost.exchange(&one.exchange);
             if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
                 continue;
             }

@@ -15,7 +15,7 @@ use sniffer::frame::Timestamp;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::view::Row;
-use sniffer::viewer::{InterfaceStatus, SourceKind, Status};
+use sniffer::viewer::{InterfaceStatus, Lost, SourceKind, Status};
 
 use super::print::{Printer, Printing};
 use super::summary::Figures;
@@ -129,13 +129,12 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         line: StatusLine::new(),
         exchanges: 0,
         matched: 0,
-        lost_frames: 0,
+        lost: Lost::default(),
     };
     watching.begin(&options);
     watching.all();
-    let Watching {
-        pipeline, live, mut printer, recorder, face, line, exchanges, matched, lost_frames, ..
-    } = watching;
+    let Watching { pipeline, live, mut printer, recorder, face, line, exchanges, matched, lost, .. } =
+        watching;
     line.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -149,7 +148,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         exchanges,
         matched,
         filtered: arguments.selection.filter.is_some(),
-        lost_frames,
+        lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
     };
@@ -235,7 +234,7 @@ struct Watching {
     line: StatusLine,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    lost: Lost,
 }
 
 impl Watching {
@@ -321,7 +320,7 @@ impl Watching {
             match item {
                 Item::Frame(frame) => self.pipeline.push(&frame, told),
                 Item::Loss(loss) => {
-                    self.lost_frames += loss.frames;
+                    self.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
                 }
                 Item::Name(index, name) => self.pipeline.name_index(index, name),
@@ -334,6 +333,7 @@ impl Watching {
         let mut go_on = true;
         for one in told.drain(..) {
             self.exchanges += 1;
+            self.lost.exchange(&one.exchange);
             if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
                 continue;
             }
@@ -352,7 +352,9 @@ impl Watching {
         let counters = self.pipeline.counters();
         self.line.show(&snapshot, counters.flow.frames, self.exchanges);
         if let Some(face) = &self.face {
-            let lost = snapshot.total().lost + snapshot.dropped_frames;
+            let mut lost = self.lost.clone();
+            // Those after which no packet came yet are known to the kernel alone.
+            lost.frames = lost.frames.max(snapshot.total().lost + snapshot.dropped_frames);
             let interfaces = snapshot
                 .interfaces
                 .iter()
@@ -360,7 +362,7 @@ impl Watching {
                 .collect();
             face.publisher().update(|status| {
                 status.counters = Some(Arc::new(counters));
-                status.lost_frames = lost;
+                status.lost = lost;
                 status.interfaces = interfaces;
             });
         }

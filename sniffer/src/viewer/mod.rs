@@ -12,6 +12,7 @@ mod assets;
 mod body;
 mod events;
 mod gate;
+mod lost;
 mod mask;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use lost::{Lost, LostAt};
 
 use axum::Router;
 use serde::Serialize;
@@ -129,8 +132,8 @@ pub struct Status {
     pub source: SourceStatus,
     /// What the stages counted; `None` when nothing is being decoded.
     pub counters: Option<Arc<Counters>>,
-    /// Frames that the capture says it lost.
-    pub lost_frames: u64,
+    /// What the capture lost.
+    pub lost: Lost,
     /// Interfaces, with the frames seen on each.
     pub interfaces: Vec<InterfaceStatus>,
     /// When this process began.
@@ -181,7 +184,7 @@ impl Status {
             node: None,
             source: SourceStatus { kind, name: name.into(), reading, percent: None },
             counters: None,
-            lost_frames: 0,
+            lost: Lost::default(),
             interfaces: Vec::new(),
             started: None,
             error: None,
