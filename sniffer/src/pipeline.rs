@@ -136,7 +136,7 @@ impl Pipeline {
         self.flow_events = reuse(events);
     }
 
-    /// The name of a declared interface, where it has one.
+    /// The name of an interface, where it has one.
     pub fn interface_name(&self, interface: Interface) -> Option<&str> {
         match interface {
             Interface::Declared(number) => self.interface_names.get(number as usize)?.as_deref(),

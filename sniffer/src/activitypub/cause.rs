@@ -377,8 +377,11 @@ fn hash(what: u8, one: &str, other: &str, rest: &str) -> u64 {
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     hasher.write_u8(what);
     for host in [one, other] {
-        for byte in host.bytes() {
-            hasher.write_u8(byte.to_ascii_lowercase());
+        // Most are in lower case already.
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            hasher.write(host.to_ascii_lowercase().as_bytes());
+        } else {
+            hasher.write(host.as_bytes());
         }
         hasher.write_u8(0xff);
     }
