@@ -1167,3 +1167,31 @@ fn the_token_stays_out_of_logs() {
     let options = Options { token: Some("s3cret".into()), ..Options::default() };
     assert!(!format!("{options:?}").contains("s3cret"));
 }
+
+#[test]
+fn what_is_not_finished_is_told_when_it_changes_and_to_who_comes_later_without_secrets() {
+    let site = plain([]);
+    let mut early = site.events("", &[]);
+    early.next();
+    let Ends { client, server } = told(1).exchange.ends;
+    let one = |n| InFlight {
+        id: id(n),
+        started: Timestamp(T + n * SECOND),
+        ends: Ends { client, server },
+        method: Some("GET".into()),
+        target: Some("/api/v1/streaming?access_token=hunter2".into()),
+        host: Some("gts1.fediverse.test".into()),
+        status: None,
+        websocket: false,
+    };
+    site.publisher.in_flight(vec![one(3), one(4)], 7);
+    site.publisher.in_flight(vec![one(3), one(4)], 7);
+    let event = early.news();
+    assert_eq!((event.name.as_str(), &event.data["total"]), ("inflight", &json!(7)));
+    assert_eq!(event.data["exchanges"][1]["id"], id(4).to_string());
+    assert!(!event.data.to_string().contains("hunter2"), "{}", event.data);
+    assert_eq!(site.events("", &[]).news(), event, "who comes later sees what there is");
+    site.publisher.in_flight(Vec::new(), 0);
+    let last = early.news();
+    assert_eq!(last.data, json!({"exchanges": [], "total": 0}), "the same twice was told once");
+}
