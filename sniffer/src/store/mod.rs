@@ -32,6 +32,7 @@
 //! redb locks the file: a second process, even one that only wants to read, gets [`Error::Locked`]. Within a process
 //! any number of readers see the last committed batch while the next is written.
 
+mod batch;
 mod chunk;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -45,6 +46,8 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use batch::Batch;
 
 use crate::activitypub::Reading;
 use crate::filter::Filter;
@@ -67,6 +70,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { max_bytes: 4 << 30, max_age_nanos: 0, must_exist: false }
+    }
+}
+
+impl Options {
+    /// Nanoseconds that a chunk may span: with an age limit a sixteenth of it, so that the store holds it exactly.
+    fn chunk_span(&self) -> u64 {
+        if self.max_age_nanos == 0 { u64::MAX } else { self.max_age_nanos / 16 }
     }
 }
 
@@ -282,12 +292,30 @@ impl Store {
         }
     }
 
-    /// Writes a batch. When it returns, the batch survives `kill -9`. An exchange whose id is already there is
-    /// left as it is and counted out: reading a capture twice into one store stores it once. Gives how many were new.
+    /// An empty batch for this store.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.inner.options.chunk_span())
+    }
+
+    /// Writes exchanges: a batch made of them, and [`Self::write`].
     ///
     /// # Errors
     /// See [`Error`]; nothing of the batch is stored then.
-    pub fn append(&self, batch: &[Told]) -> Result<usize, Error> {
+    pub fn append(&self, exchanges: &[Told]) -> Result<usize, Error> {
+        let mut batch = self.batch();
+        for told in exchanges {
+            batch.push(&told.exchange, &told.reading);
+        }
+        self.write(&mut batch)
+    }
+
+    /// Writes a batch. When it returns, the batch survives `kill -9`. An exchange whose id is already there is
+    /// left as it is and counted out: reading a capture twice into one store stores it once. Gives how many were new.
+    /// What is left in the batch is good for [`Batch::rows`] and [`Batch::recycle`].
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing of the batch is stored then.
+    pub fn write(&self, batch: &mut Batch) -> Result<usize, Error> {
         let Inner { path, options, writer, .. } = &*self.inner;
         // A panic while writing left the transaction undone; the writer reloads what it knows from the file.
         let mut writer = writer.lock().unwrap_or_else(|poisoned| {
