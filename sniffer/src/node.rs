@@ -141,9 +141,9 @@ struct QueueState {
 
 /// Octets that make a durable commit at once, about. Each commit costs an fsync, and rewrites the upper pages of the
 /// store's trees; see the store's figures.
-const BATCH_OCTETS: usize = 4 << 20;
+const BATCH_OCTETS: usize = 3 << 20;
 /// Octets that may wait for the store while it commits.
-const QUEUE_OCTETS: usize = 6 << 20;
+const QUEUE_OCTETS: usize = 4 << 20;
 /// How long exchanges may wait for more.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
 

@@ -6,7 +6,8 @@ use super::*;
 fn fetched(n: u64) -> Told {
     use sha2::Digest as _;
     let mut told = told(n, 1_000_000);
-    let document: Vec<u8> = (0..2_000_u64).map(|i| b"abcdefgh \n"[(mix(i + n % 7 * 10_000) % 10) as usize]).collect();
+    let document: Vec<u8> =
+        (0..2_000_u64).map(|i| b"abcdefgh \n"[(mix(i + n % 7 * 10_000) % 10) as usize]).collect();
     let response = told.exchange.response.get_or_insert_with(|| Response {
         status: Some(200),
         reason: "OK".into(),
