@@ -29,7 +29,10 @@ const NEEDS: &[Need] = &[
     need("ip", "iproute2", "network namespaces"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
-    need("tcpdump", "tcpdump", "captures the benchmark's traffic"),
+    need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
+    need("dnsmasq", "dnsmasq-base", "the lab's DNS"),
+    need("openssl", "openssl", "makes the lab's certificates"),
+    need("pip3", "python3-pip", "fetches the lab's proxy"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),
     need("tcpflow", "tcpflow", "the benchmark compares with it"),
     need("httpry", "httpry", "the benchmark compares with it"),
@@ -63,9 +66,33 @@ pub(crate) fn run() -> Result<()> {
     }
     check_node()?;
     fuzzer()?;
+    llvm()?;
+    crate::ebpf::set_up()?;
+    crate::lab::install()?;
     // Some tests ask cargo about all crates without the network, also about those for other systems.
     run_command(cargo().args(["fetch", "--quiet", "--locked"])).context("fetch the crates")?;
     println!("setup: everything is there");
+    Ok(())
+}
+
+/// What the live benchmark compares with; too much to install for the tests, so it comes when it is asked for.
+const LIVE_BENCH: &[Need] = &[
+    Need { optional: true, ..need("haproxy", "haproxy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("caddy", "caddy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("mitmdump", "mitmproxy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("iperf3", "iperf3", "the live benchmark's traffic that is not HTTP") },
+    need("curl", "curl", "the live benchmark asks whether servers are up"),
+];
+
+/// Installs what the live benchmark compares with.
+pub(crate) fn for_live_bench() -> Result<()> {
+    let missing: Vec<&Need> = LIVE_BENCH.iter().filter(|n| which(n.program).is_none()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    for need in LIVE_BENCH.iter().filter(|n| which(n.program).is_none()) {
+        println!("bench: no `{}` to be had here: that part is left out", need.program);
+    }
     Ok(())
 }
 
@@ -167,8 +194,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let forbid =
-            "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata 2>/dev/null; true";
+        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 2>/dev/null; true";
         let undo = if self.ours { format!("rm -f {POLICY}; {forbid}") } else { forbid.to_owned() };
         if let Err(error) = as_root("sh").and_then(|mut sh| run_command(sh.args(["-c", &undo]))) {
             eprintln!("setup: {error:#}");
@@ -186,6 +212,26 @@ fn check_node() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The libraries that the linker of the kernel's programs is built with; they have no program to look for.
+fn llvm() -> Result<()> {
+    let version = crate::ebpf::LLVM;
+    if Path::new(&format!("/usr/lib/llvm-{version}/lib/libPolly.a")).exists() || which("bpf-linker").is_some()
+    {
+        return Ok(());
+    }
+    let packages = [
+        format!("llvm-{version}-dev"),
+        format!("libclang-{version}-dev"),
+        format!("libpolly-{version}-dev"),
+        "zlib1g-dev".to_owned(),
+        "libzstd-dev".to_owned(),
+    ];
+    println!("setup: missing: {} (to build the linker of the kernel's programs)", packages.join(", "));
+    run_command(as_root("apt-get")?.args(["-q", "-o", "Acquire::Retries=3", "update"]))
+        .context("refresh the package lists")?;
+    apt_install(packages.iter().map(String::as_str), &[])
 }
 
 fn fuzzer() -> Result<()> {

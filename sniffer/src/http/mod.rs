@@ -666,9 +666,14 @@ pub struct Decoder {
     flows: HashMap<FlowId, Box<Connection>, FixedState>,
     /// Flows in which one direction waits for the other, by when the waiting began; each is listed once.
     waiting: VecDeque<(Timestamp, FlowId)>,
+    /// Flows that turned out to speak something else, and were not asked for yet.
+    found_other: Vec<Ends>,
     /// The latest time of any event.
     now: Timestamp,
 }
+
+/// Ends of flows that speak something else are kept for the asking up to this number.
+const FOUND_OTHER_LIMIT: usize = 1024;
 
 impl Decoder {
     /// With no flow open.
@@ -679,8 +684,15 @@ impl Decoder {
             budget: Budget::new(),
             flows: HashMap::with_hasher(FixedState::default()),
             waiting: VecDeque::new(),
+            found_other: Vec::new(),
             now: Timestamp::default(),
         }
+    }
+
+    /// The ends of flows that turned out to speak something else than HTTP since this was asked last: whoever captures
+    /// may leave out the rest of them. At most so many; the others are merely passed over here.
+    pub fn take_others(&mut self) -> Vec<Ends> {
+        std::mem::take(&mut self.found_other)
     }
 
     /// Takes a stream event; appends the exchanges that it finished to `out`.
@@ -760,6 +772,7 @@ impl Decoder {
             budget: &mut self.budget,
             hunted: &mut self.counters.hunted_bytes,
             others: &mut self.counters.other_flows,
+            found_other: &mut self.found_other,
             now: self.now,
             out,
         };

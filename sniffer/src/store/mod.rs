@@ -7,7 +7,8 @@
 //! exchanges have in common, and cheaper, because the B-tree is asked once for many. Chunks are cut into pieces
 //! that fill a page of redb exactly, which would else round every value up to a power of two. Records are versioned
 //! (`record.rs`). Bodies are content-addressed: small ones within their chunk, where both legs of a proxied exchange
-//! meet, large ones in a table of their own with a count of references.
+//! meet, large ones and those that come again in a table of their own with a count of references. Exchanges are encoded
+//! where they were made (`batch.rs`); the writer compresses and inserts.
 //!
 //! Time is cut into buckets of about a second. For each bucket and chunk there is the list of ids, and for each
 //! term (a field and its value, hashed), bucket and chunk a bit for each exchange that has it (`index.rs`), kept apart
