@@ -137,7 +137,7 @@ impl Reader {
         let path = head.path.unwrap_or_default();
         let guess = place::guess(path);
         let (base_key, key) = keys(&head);
-        let role = learnt.known_place(&base_key).or_else(|| learnt.known_place(&key)).map(|(role, _)| role);
+        let role = learnt.known_role(&base_key).or_else(|| learnt.known_role(&key));
         let is_key = learnt.keys.get(&*key).is_some();
 
         let sent = request_body(&head, request).and_then(Node::parse);

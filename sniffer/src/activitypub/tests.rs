@@ -1105,6 +1105,52 @@ fn memories_are_bounded_and_keep_what_is_used() {
 }
 
 #[test]
+fn a_document_that_comes_again_teaches_as_if_it_was_read_again() {
+    // Documents of one host that contradict one another, in every order of four, and enough others between them that
+    // what they taught grows old.
+    let actor = |name: &str, inbox: &str, shared: &str| {
+        format!(
+            "{{\"@context\":\"https://www.w3.org/ns/activitystreams\",\"type\":\"Person\",\"id\":\"https://a.test/users/{name}\",\
+             \"preferredUsername\":\"{name}\",\"inbox\":\"https://a.test/{inbox}\",\"outbox\":\"https://a.test/x/{name}\",\
+             \"endpoints\":{{\"sharedInbox\":\"https://a.test/{shared}\"}}}}"
+        )
+    };
+    let documents =
+        [actor("ann", "in/1", "in"), actor("bea", "in/1", "in/2"), actor("cat", "in/2", "in/2"), actor("dan", "in", "in/1")];
+    let fetch = |body: &str| {
+        exchange(
+            &format!("GET /users/some HTTP/1.1\nHost: a.test\nAccept: {AS_TYPE}\nUser-Agent: t/1\n\n"),
+            &format!("200 OK\nContent-Type: {AS_TYPE}\n\n{body}"),
+        )
+    };
+    let (mut plain, mut quick) = (Reader::new(), Reader::new());
+    let mut sentences = HashSet::new();
+    let mut random = 1_u64;
+    for n in 0..6_000_u64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pick = (random >> 40) as usize;
+        let asked = match pick % 6 {
+            4 => {
+                let other = actor(&format!("n{n}-{}", "x".repeat(200)), &format!("n/{n}"), "in");
+                fetch(&other)
+            }
+            5 => {
+                let body = "{\"type\":\"Create\",\"actor\":\"https://b.test/users/b\",\"object\":{\"type\":\"Note\",\"content\":\"c\"}}";
+                exchange(&delivery(&format!("a.test/{}", ["in", "in/1", "in/2"][pick / 6 % 3]), body), "202\n\n")
+            }
+            which => fetch(&documents[which]),
+        };
+        // Without the hash nobody can tell that it came again.
+        let mut unknown = asked.clone();
+        unknown.response.as_mut().unwrap().message.body.sha256 = None;
+        let (expected, got) = (read(&mut plain, &unknown), read(&mut quick, &asked));
+        assert_eq!(got, expected, "after {n}");
+        sentences.insert(got.sentence.render());
+    }
+    assert!(sentences.iter().filter(|s| s.contains("ann") || s.contains("bea") || s.contains("dan")).count() > 3);
+}
+
+#[test]
 fn hostile_json_is_survived() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let objects = format!("{}1{}", "{\"object\":".repeat(100_000), "}".repeat(100_000));

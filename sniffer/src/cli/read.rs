@@ -11,7 +11,6 @@ use sniffer::capture::{Item, Source};
 use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::view::Row;
 use sniffer::viewer::{Lost, SourceKind, Status};
 
 use super::print::{Printer, Printing};
@@ -96,7 +95,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.as_ref().map(serve::Running::publisher);
         Recorder::start(store, move |batch| {
             if let Some(publisher) = &publisher {
-                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+                publisher.rows(batch.rows());
             }
         })
     });
@@ -279,7 +278,7 @@ impl Reading {
             self.progress.clear_for(&self.printer);
             self.printer.print(&one);
             if let Some(recorder) = &self.recorder {
-                go_on &= recorder.push(one);
+                go_on &= recorder.push(&one);
             }
         }
         go_on && (self.recorder.is_some() || !self.printer.nobody_reads())

@@ -14,7 +14,6 @@ use sniffer::filter::Filter;
 use sniffer::frame::Timestamp;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::view::Row;
 use sniffer::viewer::{InterfaceStatus, Lost, SourceKind, Status};
 
 use super::print::{Printer, Printing};
@@ -114,7 +113,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.as_ref().map(serve::Running::publisher);
         Recorder::start(store, move |batch| {
             if let Some(publisher) = &publisher {
-                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+                publisher.rows(batch.rows());
             }
         })
     });
@@ -341,7 +340,7 @@ impl Watching {
             self.line.make_way(&self.printer);
             self.printer.print(&one);
             if let Some(recorder) = &self.recorder {
-                go_on &= recorder.push(one);
+                go_on &= recorder.push(&one);
             }
         }
         go_on && (self.recorder.is_some() || !self.printer.nobody_reads())
