@@ -516,6 +516,7 @@ fn the_status_says_what_the_producer_and_the_store_know() {
         status.lost.source(&loss(SECOND, 3), Some("veth1"));
         status.lost.source(&loss(2 * SECOND, 4), None);
         let mut touched = *told(3).exchange;
+        touched.interface_name = None;
         touched.gaps = vec![GapMark { to_server: true, offset: 0, length: 9, cause: GapCause::AckedUnseen }];
         status.lost.exchange(&touched);
         status.lost.exchange(&told(9).exchange);
