@@ -58,6 +58,11 @@ pub(super) struct Arguments {
     /// How much to hold, over all connections, while segments are missing.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
     reassembly_budget: u64,
+    /// How much memory the process may take, at least 96MiB: open connections with all that is held for them get what is
+    /// left beside 64MiB for the rest, and those not heard of for longest go first when it is spent, which the summary
+    /// says. A store (--store, --serve) takes its own beside this.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
+    memory: u64,
     /// When to colour.
     #[arg(long, value_enum, default_value = "auto")]
     color: Colour,
@@ -111,20 +116,23 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 
     let mut reading = Reading {
         pipeline: Pipeline::new(config(&arguments)),
-        filter,
-        printer: Printer::new(&arguments, stdin),
-        recorder,
+        teller: Teller {
+            filter,
+            printer: Printer::new(&arguments, stdin),
+            recorder,
+            exchanges: 0,
+            matched: 0,
+            go_on: true,
+            progress: Progress::new(),
+        },
         face,
         stop: stop.clone(),
         frames: 0,
-        exchanges: 0,
-        matched: 0,
         lost_frames: 0,
-        progress: Progress::new(),
     };
     let damaged = reading.all(source);
-    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
-        reading;
+    let Reading { pipeline, teller, face, lost_frames, .. } = reading;
+    let Teller { mut printer, recorder, exchanges, matched, progress, .. } = teller;
     progress.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -164,8 +172,20 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// What the process takes beside open connections: the program, the reader with its decompressor, what was learnt, the
+/// allocator's slack.
+const BESIDE: u64 = 64 << 20;
+/// The least that `--memory` can be.
+const LEAST: u64 = 96 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let memory = super::units::size(text)?;
+    if memory < LEAST { Err("less than 96MiB".into()) } else { Ok(memory) }
+}
+
 fn config(arguments: &Arguments) -> pipeline::Config {
-    let mut config = pipeline::Config::default();
+    let memory = usize::try_from(arguments.memory.saturating_sub(BESIDE)).unwrap_or(usize::MAX);
+    let mut config = pipeline::Config { memory, ..pipeline::Config::default() };
     config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
     config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
     if arguments.no_bodies {
@@ -209,27 +229,33 @@ fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
 /// Everything that a frame may touch, on the reading thread.
 struct Reading {
     pipeline: Pipeline,
-    filter: Option<Filter>,
-    printer: Printer,
-    recorder: Option<Recorder>,
+    teller: Teller,
     face: Option<serve::Running>,
     stop: Stop,
     frames: u64,
+    lost_frames: u64,
+}
+
+/// Where exchanges go, one at a time.
+struct Teller {
+    filter: Option<Filter>,
+    printer: Printer,
+    recorder: Option<Recorder>,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
+    go_on: bool,
     progress: Progress,
 }
 
 impl Reading {
     /// Reads to the end, to damage, or to a signal; whatever it was, all that came before is told.
     fn all(&mut self, mut source: Source) -> Result<()> {
-        let mut told = Vec::new();
         let result = loop {
             match source.next() {
                 Ok(Some(Item::Frame(frame))) => {
                     self.frames += 1;
-                    self.pipeline.push(&frame, &mut told);
+                    self.pipeline.push(&frame, &mut self.teller);
                 }
                 Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
                 Ok(Some(Item::Loss(loss))) => {
@@ -239,7 +265,7 @@ impl Reading {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
             }
-            if !told.is_empty() && !self.tell(&mut told) {
+            if !self.teller.go_on {
                 return Ok(());
             }
             if self.frames.is_multiple_of(1_024) {
@@ -247,7 +273,7 @@ impl Reading {
                     break Ok(());
                 }
                 let percent = source.progress().percent();
-                self.progress.show(percent, self.frames, self.exchanges);
+                self.teller.progress.show(percent, self.frames, self.teller.exchanges);
                 if let Some(face) = &self.face {
                     let counters = Arc::new(self.pipeline.counters());
                     face.publisher().update(|status| {
@@ -258,27 +284,32 @@ impl Reading {
                 }
             }
         };
-        self.pipeline.finish(&mut told);
-        self.tell(&mut told);
+        self.pipeline.finish(&mut self.teller);
         result
     }
+}
 
-    /// False when there is no reason to go on: nobody reads what is printed, or the store failed.
-    fn tell(&mut self, told: &mut Vec<Told>) -> bool {
-        let mut go_on = true;
-        for one in told.drain(..) {
-            self.exchanges += 1;
-            if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
-                continue;
-            }
-            self.matched += 1;
-            self.progress.clear_for(&self.printer);
-            self.printer.print(&one);
-            if let Some(recorder) = &self.recorder {
-                go_on &= recorder.push(one);
-            }
+impl Teller {
+    fn tell(&mut self, one: Told) {
+        self.exchanges += 1;
+        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+            return;
         }
-        go_on && (self.recorder.is_some() || !self.printer.nobody_reads())
+        self.matched += 1;
+        self.progress.clear_for(&self.printer);
+        self.printer.print(&one);
+        match &self.recorder {
+            Some(recorder) => self.go_on &= recorder.push(one),
+            None => self.go_on &= !self.printer.nobody_reads(),
+        }
+    }
+}
+
+impl Extend<Told> for Teller {
+    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
+        for one in told {
+            self.tell(one);
+        }
     }
 }
 
@@ -443,6 +474,20 @@ fn summary(
             counters.stream.gaps,
             if counters.stream.gaps == 1 { "" } else { "s" },
             counters.stream.gap_bytes
+        ));
+    }
+    if counters.flow.flows_evicted > 0 {
+        lines.push(format!(
+            "{} flow{} given up for want of room (--memory)",
+            counters.flow.flows_evicted,
+            if counters.flow.flows_evicted == 1 { " was" } else { "s were" }
+        ));
+    }
+    if counters.stream.evicted > 0 {
+        lines.push(format!(
+            "{} time{} held segments were not waited for, for want of room (--reassembly-budget)",
+            counters.stream.evicted,
+            if counters.stream.evicted == 1 { "" } else { "s" }
         ));
     }
     let others: Vec<String> = counters
