@@ -2,13 +2,14 @@
 //! `cargo xtask bench hostile` does the same with gigabytes, and measures.
 
 use std::io::{self, BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sniffer::frame::{Frame, Interface, LinkType, Timestamp};
 use sniffer::pipeline::{Config, Counters, Pipeline, Told};
 use tests::genpcap::{Hostile, hostile, open_flows};
-use tests::pcap::{Reader, Writer};
+use tests::pcap::{ACK, Reader, SYN, Segment, Writer, frame};
 
 use crate::command::program;
 
@@ -97,6 +98,40 @@ fn flows_that_do_not_fit_into_memory_are_told_as_far_as_they_came_and_counted() 
         (counters.stream.delivered, 0),
         "and no byte is lost"
     );
+}
+
+#[test]
+fn many_requests_in_few_frames_are_accounted_too() {
+    // Each frame adds hundreds of exchanges that wait for their answers: HTTP/1.1 pipelining, and streams of h2.
+    let pipelined = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500);
+    let mut h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
+    for stream in (1..1_000_u16).step_by(2) {
+        h2.extend_from_slice(b"\x00\x00\x06\x01\x04\x00\x00");
+        h2.extend_from_slice(&stream.to_be_bytes());
+        h2.extend_from_slice(b"\x82\x84\x86\x41\x01a");
+    }
+    for (what, bytes) in [("pipelined", pipelined), ("h2", h2)] {
+        let mut writer = Writer::new(Vec::new()).expect("memory can be written");
+        let mut out = Vec::new();
+        let server = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 12), 80);
+        for flow in 0..100_u16 {
+            let client = SocketAddrV4::new(Ipv4Addr::new(10, 42, 0, 2), 10_000 + flow);
+            for (seq, flags, payload) in [(0, SYN, &b""[..]), (1, ACK, &bytes)] {
+                frame(&Segment { from: client, to: server, seq, ack: 1, flags, payload }, &mut out);
+                writer.write(1_000_000 * u64::from(flow), &out).expect("memory can be written");
+            }
+        }
+        let capture = writer.into_inner();
+        let (_, told, whole) = read(&capture, Config::default());
+        assert_eq!(told, 100 * 500, "{what}");
+        // An unfinished exchange takes more than the request of some 30 octets.
+        assert!(whole.memory_peak > 100 * 500 * 512, "{what}: {} octets accounted", whole.memory_peak);
+        let memory = 16 << 20;
+        let (_, told, short) = read(&capture, Config { memory, ..Config::default() });
+        assert_eq!(told, 100 * 500, "{what}");
+        assert!(short.memory_peak <= memory as u64, "{what}: {} octets", short.memory_peak);
+        assert!(short.flow.flows_evicted > 10, "{what}: {:?}", short.flow);
+    }
 }
 
 /// The peak of resident memory of `fedisniff read -` on what `write` writes, in octets, and what it said.

@@ -100,8 +100,9 @@ pub(super) struct Connection {
     forced: bool,
     /// The decoder has this flow among those that wait.
     pub(super) listed: bool,
-    /// Octets that this flow was last found to take, and the events since then.
+    /// Octets that this flow was last found to take, for how many exchanges, and the events since then.
     accounted: usize,
+    counted: usize,
     events_uncounted: usize,
 }
 
@@ -280,6 +281,7 @@ impl Connection {
             forced: false,
             listed: false,
             accounted: 0,
+            counted: 0,
             events_uncounted: 0,
         }
     }
