@@ -1,4 +1,5 @@
-//! Refuses to embed a page that was not built from the sources beside it. It builds nothing: a user needs only Rust.
+//! Refuses to embed a page or an eBPF object that was not built from the sources beside it. It builds nothing: a user
+//! needs only Rust.
 
 #[path = "build/sources.rs"]
 mod sources;
@@ -20,12 +21,21 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={}", ui.join(part).display());
     }
-    let recorded = std::fs::read_to_string(ui.join("dist.sha256")).unwrap_or_default();
-    match sources::hash(&ui) {
-        Ok(hash) if hash == recorded.trim() => {}
-        Ok(_) => {
-            println!("cargo::error=ui/dist was not built from the sources in ui/src: run `cargo xtask ui`");
-        }
-        Err(error) => println!("cargo::error=ui/: {error}"),
+    fresh(sources::hash(&ui), &ui.join("dist.sha256"), "ui/dist", "ui");
+    let ebpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sniffer-ebpf");
+    for part in ["src", "Cargo.toml", "object"] {
+        println!("cargo::rerun-if-changed={}", ebpf.join(part).display());
+    }
+    fresh(sources::ebpf(&ebpf), &ebpf.join("object/sources.sha256"), "sniffer-ebpf/object", "ebpf");
+}
+
+/// Whether the recorded hash is that of the sources.
+fn fresh(hash: std::io::Result<String>, record: &Path, built: &str, command: &str) {
+    match hash {
+        Ok(hash) if hash == std::fs::read_to_string(record).unwrap_or_default().trim() => {}
+        Ok(_) => println!(
+            "cargo::error={built} was not built from the sources beside it: run `cargo xtask {command}`"
+        ),
+        Err(error) => println!("cargo::error={built}: {error}"),
     }
 }

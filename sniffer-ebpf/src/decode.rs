@@ -32,7 +32,7 @@ pub enum DecodeError {
         /// Its number.
         found: u8,
     },
-    /// The header promises more octets than follow, or more than any tier holds, or than were on the wire.
+    /// The header promises more octets than follow, or more than any tier holds, or than the packet has from there on.
     Length {
         /// What it promises.
         captured: u32,
@@ -69,7 +69,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         sequence: fields.u64().ok_or(too_short)?,
         wire_length: fields.u32().ok_or(too_short)?,
         captured_length: fields.u32().ok_or(too_short)?,
+        offset: fields.u32().ok_or(too_short)?,
         interface: fields.u32().ok_or(too_short)?,
+        came_from: fields.u32().ok_or(too_short)?,
         cpu: fields.u16().ok_or(too_short)?,
         hook: fields.u8().ok_or(too_short)?,
         version: fields.u8().ok_or(too_short)?,
@@ -84,7 +86,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
     };
     let captured = header.captured_length;
     let wrong = DecodeError::Length { captured, available: rest.len() };
-    if captured > CAPTURED_MAX || captured > header.wire_length {
+    let end = header.offset.checked_add(captured);
+    if captured > CAPTURED_MAX || end.is_none_or(|end| end > header.wire_length) {
         return Err(wrong);
     }
     let packet = rest.get(..captured as usize).ok_or(wrong)?;
@@ -98,12 +101,12 @@ pub fn encode(header: &Header) -> [u8; HEADER_LENGTH] {
     let (boot, sequence) = numbers.split_at_mut(8);
     boot.copy_from_slice(&header.boot_nanos.to_ne_bytes());
     sequence.copy_from_slice(&header.sequence.to_ne_bytes());
-    let (lengths, rest) = rest.split_at_mut(8);
-    let (wire, captured) = lengths.split_at_mut(4);
-    wire.copy_from_slice(&header.wire_length.to_ne_bytes());
-    captured.copy_from_slice(&header.captured_length.to_ne_bytes());
-    let (interface, rest) = rest.split_at_mut(4);
-    interface.copy_from_slice(&header.interface.to_ne_bytes());
+    let (words, rest) = rest.split_at_mut(20);
+    let values =
+        [header.wire_length, header.captured_length, header.offset, header.interface, header.came_from];
+    for (word, value) in words.chunks_exact_mut(4).zip(values) {
+        word.copy_from_slice(&value.to_ne_bytes());
+    }
     let (cpu, rest) = rest.split_at_mut(2);
     cpu.copy_from_slice(&header.cpu.to_ne_bytes());
     rest.copy_from_slice(&[header.hook, header.version]);

@@ -1,5 +1,6 @@
-//! The hash of what `ui/dist` is built from: the same rule as `ui/scripts/sources.mjs`, which writes it beside the
-//! built files. Shared by the build script, which refuses to embed a stale page, and by `cargo xtask ui --check`.
+//! The hashes of what the committed built files are built from: `ui/dist` (the same rule as `ui/scripts/sources.mjs`,
+//! which writes it beside them) and `sniffer-ebpf/object`. Shared by the build script, which refuses to embed what is
+//! stale, and by `cargo xtask ui --check` and `cargo xtask ebpf`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -35,10 +36,21 @@ fn below(ui: &Path, folder: &str, into: &mut Vec<String>) -> io::Result<()> {
 pub(crate) fn hash(ui: &Path) -> io::Result<String> {
     let mut names: Vec<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
     below(ui, "src", &mut names)?;
+    hash_of(ui, names)
+}
+
+/// The same for the sources of the kernel's programs.
+pub(crate) fn ebpf(folder: &Path) -> io::Result<String> {
+    let mut names = vec!["Cargo.toml".to_owned()];
+    below(folder, "src", &mut names)?;
+    hash_of(folder, names)
+}
+
+fn hash_of(folder: &Path, mut names: Vec<String>) -> io::Result<String> {
     names.sort();
     let mut list = String::new();
     for name in names {
-        let digest = Sha256::digest(std::fs::read(ui.join(&name))?);
+        let digest = Sha256::digest(std::fs::read(folder.join(&name))?);
         let _ = writeln!(list, "{}  {name}", hex(&digest));
     }
     Ok(hex(&Sha256::digest(list)))

@@ -150,6 +150,24 @@ impl Pipeline {
         }
     }
 
+    /// Names an interface that is known by its index; `None` forgets the name, and it is written as `ifindex:N` again.
+    pub fn name_index(&mut self, index: u32, name: Option<&str>) {
+        match name {
+            Some(name) => {
+                self.telling.index_names.insert(index, name.into());
+            }
+            None => {
+                self.telling.index_names.remove(&index);
+            }
+        }
+    }
+
+    /// The ends of flows that turned out not to be HTTP since this was asked last: see
+    /// [`http::Decoder::take_others`].
+    pub fn take_others(&mut self) -> Vec<flow::Ends> {
+        self.http.take_others()
+    }
+
     /// Takes a frame; gives what was finished by it to `out`, each as soon as it is there: one frame can finish very
     /// many, and who keeps none of them needs no memory for them.
     pub fn push(&mut self, frame: &Frame<'_>, out: &mut impl Extend<Told>) {

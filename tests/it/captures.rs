@@ -27,16 +27,25 @@ pub(crate) fn parts(name: &str) -> Vec<std::path::PathBuf> {
 }
 
 pub(crate) fn open(name: &str) -> Source {
+    open_files(name, &parts(name))
+}
+
+/// A capture in pieces.
+pub(crate) fn open_files(name: &str, parts: &[std::path::PathBuf]) -> Source {
     let mut bytes = Vec::new();
-    for part in parts(name) {
-        std::fs::File::open(&part).expect("open").read_to_end(&mut bytes).expect("read");
+    for part in parts {
+        std::fs::File::open(part).expect("open").read_to_end(&mut bytes).expect("read");
     }
     Source::from_reader(name, std::io::Cursor::new(bytes), None).expect("a capture")
 }
 
 /// A capture through the whole pipeline.
 pub(crate) fn decode(name: &str) -> (Vec<Told>, Counters) {
-    let mut source = open(name);
+    decode_from(open(name))
+}
+
+/// What comes out of a source, through the whole pipeline.
+pub(crate) fn decode_from(mut source: Source) -> (Vec<Told>, Counters) {
     let mut pipeline = Pipeline::new(Config::default());
     let mut told = Vec::new();
     while let Some(item) = source.next().expect("undamaged") {
@@ -69,8 +78,17 @@ pub(crate) fn key_of(told: &Told) -> Key {
     )
 }
 
+pub(crate) fn key_of_logged(logged: &Logged) -> Key {
+    (
+        logged.method.clone(),
+        logged.target.clone(),
+        logged.host.clone().unwrap_or_else(|| "?".into()),
+        logged.status,
+    )
+}
+
 /// A multiset of keys.
-fn count(keys: impl Iterator<Item = Key>) -> BTreeMap<Key, i64> {
+pub(crate) fn count(keys: impl Iterator<Item = Key>) -> BTreeMap<Key, i64> {
     let mut counts = BTreeMap::new();
     for key in keys {
         *counts.entry(key).or_insert(0) += 1;
@@ -79,7 +97,7 @@ fn count(keys: impl Iterator<Item = Key>) -> BTreeMap<Key, i64> {
 }
 
 /// What one side has and the other has not, as text; empty when they agree.
-fn difference(left: &BTreeMap<Key, i64>, right: &BTreeMap<Key, i64>) -> Vec<String> {
+pub(crate) fn difference(left: &BTreeMap<Key, i64>, right: &BTreeMap<Key, i64>) -> Vec<String> {
     let mut keys: Vec<_> = left.keys().chain(right.keys()).collect();
     keys.sort();
     keys.dedup();
@@ -165,18 +183,30 @@ fn every_exchange_of_the_proxys_log_is_told_exactly_once() {
     let mut wrong = Vec::new();
     for name in ALL {
         let told = count(decode(name).0.iter().map(key_of));
-        let logged = count(
-            truth(name)
-                .into_iter()
-                .filter(|l| l.log == "proxy")
-                .map(|l| (l.method, l.target, l.host.unwrap_or_else(|| "?".into()), l.status)),
-        );
+        let logged = count(truth(name).iter().filter(|l| l.log == "proxy").map(key_of_logged));
         let found = difference(&told, &logged);
         if found != explained(name) {
             wrong.push(format!("{name}:\n  {}", found.join("\n  ")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether an exchange is the one that a server logged, to the last octet of its bodies.
+pub(crate) fn has_bodies_of(told: &Told, logged: &Logged) -> bool {
+    let body = |m: &sniffer::http::Message, decoded: bool| {
+        let (size, sha) =
+            if decoded { (m.body.size, m.body.sha256) } else { (m.body.coded_size, m.body.coded_sha256) };
+        sha.map(|sha| (size, hex(&sha)))
+    };
+    let exchange = &told.exchange;
+    let request = exchange.request.as_ref().and_then(|r| body(&r.message, false));
+    let answered = exchange.response.as_ref().and_then(|r| body(&r.message, false));
+    let decoded = exchange.response.as_ref().and_then(|r| body(&r.message, true));
+    key_of(told) == key_of_logged(logged)
+        && request == logged.sent
+        && (logged.answered.is_none() || answered == logged.answered)
+        && (logged.decoded.is_none() || decoded == logged.decoded)
 }
 
 #[test]
@@ -199,30 +229,8 @@ fn bodies_have_the_sizes_and_hashes_that_the_servers_logged() {
             if logged.method == "HEAD" || logged.target == "/odd/reset" {
                 (logged.answered, logged.decoded) = (None, None);
             }
-            let matches = |t: &Told| {
-                let (method, target, host, status) = key_of(t);
-                let body = |m: &sniffer::http::Message, decoded: bool| {
-                    let (size, sha) = if decoded {
-                        (m.body.size, m.body.sha256)
-                    } else {
-                        (m.body.coded_size, m.body.coded_sha256)
-                    };
-                    sha.map(|sha| (size, hex(&sha)))
-                };
-                let exchange = &t.exchange;
-                let request = exchange.request.as_ref().and_then(|r| body(&r.message, false));
-                let answered = exchange.response.as_ref().and_then(|r| body(&r.message, false));
-                let decoded = exchange.response.as_ref().and_then(|r| body(&r.message, true));
-                method == logged.method
-                    && target == logged.target
-                    && Some(host) == logged.host
-                    && status == logged.status
-                    && request == logged.sent
-                    && (logged.answered.is_none() || answered == logged.answered)
-                    && (logged.decoded.is_none() || decoded == logged.decoded)
-            };
             compared += 1;
-            match told.iter().position(matches) {
+            match told.iter().position(|t| has_bodies_of(t, &logged)) {
                 Some(at) => {
                     told.swap_remove(at);
                 }

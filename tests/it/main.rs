@@ -1,10 +1,11 @@
 //! fedisniff's integration tests, one binary: whole captures against what the servers' logs say, text conversations,
-//! the command line as a user meets it, and the rules of the house.
+//! the command line as a user meets it, real servers in network namespaces, and the rules of the house.
 
 mod captures;
 mod command;
 mod conversations;
 mod hostile;
+mod lab;
 mod recovery;
 mod tidy;
 mod tshark;

@@ -4,6 +4,7 @@ pub mod conversation;
 pub mod federation;
 pub mod genpcap;
 pub mod intact;
+pub mod lab;
 pub mod mangle;
 pub mod pcap;
 pub mod truth;

@@ -3,8 +3,11 @@
 
 mod bench;
 mod ci;
+mod ebpf;
 mod fixtures;
 mod fuzz;
+mod lab;
+mod netns;
 mod setup;
 mod shell;
 mod test;
@@ -34,10 +37,14 @@ enum Command {
     Tidy,
     /// Build the web viewer into ui/dist, or check that it is up to date
     Ui(ui::Options),
+    /// Build the kernel's programs into sniffer-ebpf/object, or check that they are up to date
+    Ebpf(ebpf::Options),
     /// Run fuzz targets (all of them, or one)
     Fuzz(fuzz::Options),
     /// Run the golden-file tests; with --bless, renew the files
     Fixtures(fixtures::Options),
+    /// Real fediverse servers behind a real proxy in network namespaces: to play with, and for tests
+    Lab(lab::Options),
     /// Measure speed, memory, recovery and more, beside other programs
     Bench(bench::Options),
     /// Run a program and write what it cost as JSON (used by bench: a small parent makes the figures its own)
@@ -52,8 +59,10 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Tidy => tidy::run(),
         Command::Ui(options) => ui::run(&options),
+        Command::Ebpf(options) => ebpf::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
+        Command::Lab(options) => lab::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Measure(options) => bench::measure::run(&options),
     };

@@ -29,7 +29,10 @@ const NEEDS: &[Need] = &[
     need("ip", "iproute2", "network namespaces"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
-    need("tcpdump", "tcpdump", "captures the benchmark's traffic"),
+    need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
+    need("dnsmasq", "dnsmasq-base", "the lab's DNS"),
+    need("openssl", "openssl", "makes the lab's certificates"),
+    need("pip3", "python3-pip", "fetches the lab's proxy"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),
     need("tcpflow", "tcpflow", "the benchmark compares with it"),
     need("httpry", "httpry", "the benchmark compares with it"),
@@ -63,6 +66,9 @@ pub(crate) fn run() -> Result<()> {
     }
     check_node()?;
     fuzzer()?;
+    llvm()?;
+    crate::ebpf::set_up()?;
+    crate::lab::install()?;
     // Some tests ask cargo about all crates without the network, also about those for other systems.
     run_command(cargo().args(["fetch", "--quiet", "--locked"])).context("fetch the crates")?;
     println!("setup: everything is there");
@@ -186,6 +192,26 @@ fn check_node() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The libraries that the linker of the kernel's programs is built with; they have no program to look for.
+fn llvm() -> Result<()> {
+    let version = crate::ebpf::LLVM;
+    if Path::new(&format!("/usr/lib/llvm-{version}/lib/libPolly.a")).exists() || which("bpf-linker").is_some()
+    {
+        return Ok(());
+    }
+    let packages = [
+        format!("llvm-{version}-dev"),
+        format!("libclang-{version}-dev"),
+        format!("libpolly-{version}-dev"),
+        "zlib1g-dev".to_owned(),
+        "libzstd-dev".to_owned(),
+    ];
+    println!("setup: missing: {} (to build the linker of the kernel's programs)", packages.join(", "));
+    run_command(as_root("apt-get")?.args(["-q", "-o", "Acquire::Retries=3", "update"]))
+        .context("refresh the package lists")?;
+    apt_install(packages.iter().map(String::as_str), &[])
 }
 
 fn fuzzer() -> Result<()> {

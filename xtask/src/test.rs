@@ -117,7 +117,15 @@ fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
         ),
         ("pure core alone", tests(|| args(&["test", "--locked", "-p", "sniffer", "--no-default-features"]))),
         ("build", check(|| args(&["build", "--locked", "-p", "sniffer", "--bin", "fedisniff"]))),
-        ("workspace tests", tests(|| args(&["test", "--locked", "--workspace", "--no-fail-fast"]))),
+        // What takes root is a part of its own, and neither run nor counted here.
+        (
+            "workspace tests",
+            tests(|| {
+                args(&["test", "--locked", "--workspace", "--no-fail-fast", "--", "--skip", "as_root::"])
+            }),
+        ),
+        ("kernel's programs are built", Box::new(move |log| ebpf(log, ci))),
+        ("lab", Box::new(|log| as_root(log, "lab"))),
         ("viewer is built", Box::new(move |log| viewer(log, ci))),
         ("viewer unit tests", Box::new(viewer_tests)),
         ("browser tests on made-up answers", Box::new(|log| browser(log, false))),
@@ -149,6 +157,35 @@ fn tests<'a>(command: impl Fn() -> Command + 'a) -> Body<'a> {
         log.run(&mut command())?;
         ran(log)
     })
+}
+
+fn ebpf(log: &mut Log, ci: bool) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["ebpf", "--check"]);
+    if ci {
+        command.arg("--rebuild");
+    }
+    log.run(&mut command)?;
+    Ok(Outcome::Ran(Count { passed: 1, ..Count::default() }))
+}
+
+/// The tests of one file that need a real kernel or real servers in network namespaces.
+fn as_root(log: &mut Log, file: &str) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::Skipped("network namespaces take root".into()));
+    }
+    log.run(&mut args(&[
+        "test",
+        "--locked",
+        "-p",
+        "tests",
+        "--test",
+        "it",
+        "--",
+        "--ignored",
+        &format!("{file}::as_root::"),
+    ]))?;
+    ran(log)
 }
 
 fn viewer(log: &mut Log, ci: bool) -> Result<Outcome> {

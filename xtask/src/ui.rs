@@ -2,7 +2,7 @@
 //! were built from, so that a user needs no Node.js and a stale build is found.
 
 #[path = "../../sniffer/build/sources.rs"]
-mod sources;
+pub(crate) mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -18,6 +18,7 @@
 
 mod decompress;
 mod input;
+pub mod live;
 mod looks;
 mod pcap;
 mod pcapng;
@@ -415,7 +416,9 @@ impl Reader {
         }
         // What else it is may only be told further in (tar has its mark at 257); an error on the way tells nothing new.
         let _ = input.want(looks::ENOUGH);
-        Err(Begin::Other(looks::of(input.bytes())))
+        // No more than that, so that how the bytes arrive does not matter.
+        let begin = input.bytes();
+        Err(Begin::Other(looks::of(begin.get(..looks::ENOUGH).unwrap_or(begin))))
     }
 }
 

@@ -3,10 +3,15 @@
 //! Exit codes: 0 done, 1 failed, 2 usage; 128 + N when signal N ended the work early (what was done is kept).
 
 mod export;
+mod memory;
+mod print;
 mod read;
 mod serve;
+mod summary;
 mod text;
+mod uninstall;
 mod units;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,10 +32,14 @@ struct Arguments {
 enum Command {
     /// Decode a capture: every HTTP exchange in it, and what it meant.
     Read(read::Arguments),
+    /// Watch this node's pods: every HTTP exchange as it happens, and what it meant (root).
+    Watch(watch::Arguments),
     /// Open the web viewer over a store.
     Serve(serve::Arguments),
     /// Write a store's exchanges to a file: HAR, pcapng or JSON lines.
     Export(export::Arguments),
+    /// Remove whatever a fedisniff that was killed has left in the kernel (root).
+    Uninstall,
 }
 
 /// What to keep of the exchanges.
@@ -122,6 +131,8 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let result = match arguments.command {
         Command::Read(arguments) => read::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
+        Command::Uninstall => uninstall::run(),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Export(arguments) => export::run(arguments),
     };

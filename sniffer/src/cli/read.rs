@@ -1,6 +1,6 @@
 //! `fedisniff read`: a capture in, exchanges out: as lines, as JSON, into a store, into the viewer.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,10 +11,13 @@ use sniffer::capture::{Item, Source};
 use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::view::{ExchangeView, Row};
+use sniffer::view::Row;
 use sniffer::viewer::{SourceKind, Status};
 
-use super::{Colour, DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve, text};
+use super::memory::Memory;
+use super::print::{Printer, Printing};
+use super::summary::Figures;
+use super::{DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve};
 use crate::node::{Recorder, Stop, StoppableInput};
 
 /// Decode a capture: every HTTP exchange in it, and what it meant.
@@ -36,9 +39,8 @@ pub(super) struct Arguments {
     /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
     store_age: u64,
-    /// Print one JSON object per line (schema fedisniff.exchange/1) instead of text.
-    #[arg(long, conflicts_with = "quiet")]
-    json: bool,
+    #[command(flatten)]
+    printing: Printing,
     #[command(flatten)]
     selection: Selection,
     /// Open the web viewer at this address and stay until Ctrl-C.
@@ -46,9 +48,6 @@ pub(super) struct Arguments {
     serve: Option<String>,
     #[command(flatten)]
     face: Face,
-    /// Print no exchanges, only the summary.
-    #[arg(long, short)]
-    quiet: bool,
     /// Do not look into bodies: no hashes, no content decoding, no readings. For counting, as fast as can be.
     #[arg(long)]
     no_bodies: bool,
@@ -58,17 +57,8 @@ pub(super) struct Arguments {
     /// How much to hold, over all connections, while segments are missing.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
     reassembly_budget: u64,
-    /// How much memory the process may take, at least 96MiB: open connections with all that is held for them get what is
-    /// left beside 64MiB for the rest, and those not heard of for longest go first when it is spent, which the summary
-    /// says. A store (--store, --serve) takes its own beside this.
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
-    memory: u64,
-    /// When to colour.
-    #[arg(long, value_enum, default_value = "auto")]
-    color: Colour,
-    /// The language of the sentences: en or ja; by default as LC_ALL, LC_MESSAGES or LANG say.
-    #[arg(long, value_parser = ["en", "ja"])]
-    lang: Option<String>,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -118,7 +108,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         pipeline: Pipeline::new(config(&arguments)),
         teller: Teller {
             filter,
-            printer: Printer::new(&arguments, stdin),
+            printer: Printer::new(&arguments.printing, stdin),
             recorder,
             exchanges: 0,
             matched: 0,
@@ -146,7 +136,18 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
     }
     let stored = stored.context("store the exchanges")?;
-    summary(&arguments, &counters, exchanges, matched, lost_frames, stored, store.as_ref());
+    let figures = Figures {
+        counters: &counters,
+        exchanges,
+        matched,
+        filtered: arguments.selection.filter.is_some(),
+        lost_frames,
+        stored,
+        store: store.as_ref(),
+    };
+    for line in figures.lines() {
+        eprintln!("{line}");
+    }
 
     let code = match (&damaged, stop.exit_code()) {
         (_, Some(code)) => {
@@ -172,20 +173,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// What the process takes beside open connections: the program, the reader with its decompressor, what was learnt, the
-/// allocator's slack.
-const BESIDE: u64 = 64 << 20;
-/// The least that `--memory` can be.
-const LEAST: u64 = 96 << 20;
-
-fn memory(text: &str) -> Result<u64, String> {
-    let memory = super::units::size(text)?;
-    if memory < LEAST { Err("less than 96MiB".into()) } else { Ok(memory) }
-}
-
 fn config(arguments: &Arguments) -> pipeline::Config {
-    let memory = usize::try_from(arguments.memory.saturating_sub(BESIDE)).unwrap_or(usize::MAX);
-    let mut config = pipeline::Config { memory, ..pipeline::Config::default() };
+    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
     config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
     config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
     if arguments.no_bodies {
@@ -313,93 +302,6 @@ impl Extend<Told> for Teller {
     }
 }
 
-/// Prints exchanges; remembers that the reader of standard output went away.
-struct Printer {
-    out: BufWriter<io::Stdout>,
-    how: How,
-    /// Whoever watches a pipe or a terminal sees each exchange at once; a file is written in blocks.
-    flush_each: bool,
-    failure: Option<io::Error>,
-}
-
-enum How {
-    Not,
-    Json,
-    Text(text::Lines),
-}
-
-impl Printer {
-    fn new(arguments: &Arguments, stdin: bool) -> Self {
-        let terminal = io::stdout().is_terminal();
-        let colour = match arguments.color {
-            Colour::Always => true,
-            Colour::Never => false,
-            // https://no-color.org: set and not empty.
-            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
-        let how = if arguments.quiet {
-            How::Not
-        } else if arguments.json {
-            How::Json
-        } else {
-            How::Text(text::Lines::new(colour, japanese(arguments)))
-        };
-        Self {
-            out: BufWriter::with_capacity(64 << 10, io::stdout()),
-            how,
-            flush_each: terminal || stdin,
-            failure: None,
-        }
-    }
-
-    fn print(&mut self, told: &Told) {
-        if self.failure.is_some() {
-            return;
-        }
-        let written = match &mut self.how {
-            How::Not => return,
-            How::Json => {
-                serde_json::to_writer(&mut self.out, &ExchangeView::new(None, &told.exchange, &told.reading))
-                    .map_err(io::Error::from)
-                    .and_then(|()| self.out.write_all(b"\n"))
-            }
-            How::Text(lines) => {
-                writeln!(self.out, "{}", lines.line(&Row::new(&told.exchange, &told.reading)))
-            }
-        };
-        let written = written.and_then(|()| if self.flush_each { self.out.flush() } else { Ok(()) });
-        self.failure = written.err();
-    }
-
-    fn nobody_reads(&self) -> bool {
-        self.failure.is_some()
-    }
-
-    /// A reader that left (`| head`) is not a failure; a full disk is.
-    fn finish(&mut self) -> Result<()> {
-        let result = match self.failure.take() {
-            Some(error) => Err(error),
-            None => self.out.flush(),
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("write to standard output"),
-        }
-    }
-}
-
-fn japanese(arguments: &Arguments) -> bool {
-    let from_environment = || {
-        ["LC_ALL", "LC_MESSAGES", "LANG"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
-    };
-    match &arguments.lang {
-        Some(lang) => lang == "ja",
-        None => from_environment().is_some_and(|lang| lang.starts_with("ja")),
-    }
-}
-
 /// How far the reading is, on standard error when that is a terminal.
 struct Progress {
     terminal: bool,
@@ -430,7 +332,7 @@ impl Progress {
 
     /// Lines of exchanges and the progress line share the terminal only when both go there.
     fn clear_for(&self, printer: &Printer) {
-        if self.shown && printer.flush_each && !matches!(printer.how, How::Not) {
+        if self.shown && printer.shares_terminal() {
             self.clear();
         }
     }
@@ -439,82 +341,5 @@ impl Progress {
         if self.shown {
             eprint!("\r\x1b[K");
         }
-    }
-}
-
-fn summary(
-    arguments: &Arguments,
-    counters: &pipeline::Counters,
-    exchanges: u64,
-    matched: u64,
-    lost_frames: u64,
-    stored: Option<u64>,
-    store: Option<&Store>,
-) {
-    let mut lines = vec![format!(
-        "{exchanges} exchange{} in {} frames of {} flows{}",
-        if exchanges == 1 { "" } else { "s" },
-        counters.flow.frames,
-        counters.flow.flows,
-        if arguments.selection.filter.is_some() {
-            format!("; {matched} match the filter")
-        } else {
-            String::new()
-        },
-    )];
-    if counters.http.unanswered + counters.http.lone_responses > 0 {
-        lines.push(format!(
-            "{} without an answer, {} answers without a request",
-            counters.http.unanswered, counters.http.lone_responses
-        ));
-    }
-    if counters.stream.gaps > 0 || lost_frames > 0 {
-        lines.push(format!(
-            "lost: {} gap{} of {} octets in all; the capture itself reports {lost_frames} lost frames",
-            counters.stream.gaps,
-            if counters.stream.gaps == 1 { "" } else { "s" },
-            counters.stream.gap_bytes
-        ));
-    }
-    if counters.flow.flows_evicted > 0 {
-        lines.push(format!(
-            "{} flow{} given up for want of room (--memory)",
-            counters.flow.flows_evicted,
-            if counters.flow.flows_evicted == 1 { " was" } else { "s were" }
-        ));
-    }
-    if counters.stream.evicted > 0 {
-        lines.push(format!(
-            "{} time{} held segments were not waited for, for want of room (--reassembly-budget)",
-            counters.stream.evicted,
-            if counters.stream.evicted == 1 { "" } else { "s" }
-        ));
-    }
-    let others: Vec<String> = counters
-        .http
-        .other_flows
-        .iter()
-        .map(|(what, n)| {
-            let name = serde_json::to_value(what)
-                .ok()
-                .and_then(|v| v.as_str().map(str::to_owned))
-                .unwrap_or_default();
-            format!("{n} {name}")
-        })
-        .collect();
-    if !others.is_empty() {
-        lines.push(format!("flows that are not HTTP: {}", others.join(", ")));
-    }
-    let undecoded = counters.flow.malformed + counters.flow.unknown_link;
-    if undecoded > 0 {
-        lines.push(format!("{undecoded} frames could not be decoded"));
-    }
-    if let (Some(stored), Some(store)) = (stored, store) {
-        let already = matched.saturating_sub(stored);
-        let already = if already > 0 { format!(" ({already} were there already)") } else { String::new() };
-        lines.push(format!("{stored} stored in {}{already}", store.path().display()));
-    }
-    for line in lines {
-        eprintln!("{line}");
     }
 }

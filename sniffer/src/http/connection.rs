@@ -57,6 +57,7 @@ pub(super) struct Scope<'a> {
     pub(super) budget: &'a mut Budget,
     pub(super) hunted: &'a mut u64,
     pub(super) others: &'a mut BTreeMap<OtherProtocol, u64>,
+    pub(super) found_other: &'a mut Vec<Ends>,
     pub(super) now: Timestamp,
     pub(super) out: &'a mut dyn Out,
 }

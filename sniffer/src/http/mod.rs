@@ -699,12 +699,16 @@ pub struct Decoder {
     accounted: usize,
     /// Flows in which one direction waits for the other, by when the waiting began; each is listed once.
     waiting: VecDeque<(Timestamp, FlowId)>,
+    /// Flows that turned out to speak something else, and were not asked for yet.
+    found_other: Vec<Ends>,
     /// The latest time of any event.
     now: Timestamp,
 }
 
 /// Listed flows that are over, which are not worth the work of taking them off the list.
 const WAITING_SLACK: usize = 1024;
+/// Ends of flows that speak something else are kept for the asking up to this number.
+const FOUND_OTHER_LIMIT: usize = 1024;
 
 impl Decoder {
     /// With no flow open.
@@ -716,8 +720,15 @@ impl Decoder {
             flows: HashMap::with_hasher(FixedState::default()),
             accounted: 0,
             waiting: VecDeque::new(),
+            found_other: Vec::new(),
             now: Timestamp::default(),
         }
+    }
+
+    /// The ends of flows that turned out to speak something else than HTTP since this was asked last: whoever captures
+    /// may leave out the rest of them. At most so many; the others are merely passed over here.
+    pub fn take_others(&mut self) -> Vec<Ends> {
+        std::mem::take(&mut self.found_other)
     }
 
     /// Takes a stream event; gives the exchanges that it finished to `out`.
@@ -803,12 +814,14 @@ impl Decoder {
     ) {
         let Some(connection) = self.flows.get_mut(&flow) else { return };
         let Counters { exchanges, lone_responses, unanswered, hunted_bytes, other_flows, .. } = &mut self.counters;
+        let found_other = &mut self.found_other;
         let mut out = Counted { exchanges, lone_responses, unanswered, out };
         let mut scope = Scope {
             config: &self.config,
             budget: &mut self.budget,
             hunted: hunted_bytes,
             others: other_flows,
+            found_other,
             now: self.now,
             out: &mut out,
         };

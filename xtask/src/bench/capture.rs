@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,7 +19,7 @@ use super::traffic::federation::{ACTORS, Asked, NOTES, delivery, delivery_head, 
 use super::traffic::genpcap::{KeepAlive, keep_alive};
 use super::traffic::intact::Truth;
 use super::traffic::pcap::Writer;
-use crate::setup::as_root;
+use crate::netns::{self, inside, ip};
 use crate::shell::run as run_command;
 
 /// A capture to measure on, and what is in it.
@@ -123,29 +123,14 @@ impl Namespaces {
         let id = std::process::id();
         let made =
             Self { server: format!("fsbench-s{id}"), client: format!("fsbench-c{id}"), running: Vec::new() };
-        for name in [&made.server, &made.client] {
-            ip(&["netns", "add", name])?;
-        }
         let (s, c) = (made.server.as_str(), made.client.as_str());
-        ip(&[
-            "link",
-            "add",
-            "veth-server",
-            "netns",
-            s,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "veth-client",
-            "netns",
-            c,
-        ])?;
+        for name in [s, c] {
+            netns::add(name)?;
+        }
+        netns::veth((s, "veth-server"), (c, "veth-client"))?;
         for (name, veth, address) in [(s, "veth-server", "10.77.0.1/24"), (c, "veth-client", "10.77.0.2/24")]
         {
-            ip(&["-n", name, "address", "add", address, "dev", veth])?;
-            ip(&["-n", name, "link", "set", "lo", "up"])?;
-            ip(&["-n", name, "link", "set", veth, "up"])?;
+            netns::address(name, veth, &[address])?;
             // MTU-sized frames, as on a wire: no super-packets.
             let off = ["tso", "off", "gso", "off", "gro", "off"];
             run_command(inside(name, "ethtool")?.args(["-K", veth]).args(off).stdout(Stdio::null()))?;
@@ -186,16 +171,6 @@ impl Drop for Namespaces {
             }
         }
     }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    run_command(as_root("ip")?.args(arguments))
-}
-
-fn inside(namespace: &str, program: &str) -> Result<Command> {
-    let mut command = as_root("ip")?;
-    command.args(["netns", "exec", namespace, program]);
-    Ok(command)
 }
 
 fn real(bench: &Bench, file: &Path) -> Result<String> {

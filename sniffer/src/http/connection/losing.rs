@@ -12,7 +12,7 @@ use crate::http::h2::{self, H2};
 use crate::http::head::{self, Facts};
 use crate::http::probe::{self, Prefix};
 use crate::http::websocket;
-use crate::http::{AnomalyKind, GapMark, OtherProtocol};
+use crate::http::{AnomalyKind, FOUND_OTHER_LIMIT, GapMark, OtherProtocol};
 use crate::stream::{Data, EndKind};
 
 impl Connection {
@@ -108,6 +108,9 @@ impl Connection {
     pub(super) fn is_other(&mut self, kind: OtherProtocol, scope: &mut Scope<'_>) {
         let number = scope.others.entry(kind).or_default();
         *number = number.saturating_add(1);
+        if scope.found_other.len() < FOUND_OTHER_LIMIT {
+            scope.found_other.push(self.ends);
+        }
         self.speaks = Speaks::Other;
         self.leave(scope);
     }

@@ -1,0 +1,104 @@
+//! Which interfaces are watched: those that `--interfaces` names, else the host-side veths of pods.
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use super::links::Link;
+
+/// Bridges whose ports are pods, in the clusters that we know: the CNI `bridge` plugin's default and k3s, kubenet,
+/// kube-router.
+const POD_BRIDGES: &[&str] = &["cni0", "cbr0", "kube-bridge"];
+
+/// How CNI plugins name the host's end: bridge and ptp, Calico, Cilium and LXC.
+const POD_NAMES: &[&str] = &["veth", "cali", "lxc"];
+
+/// Which interfaces to watch.
+#[derive(Clone, Debug, Default)]
+pub struct Interfaces {
+    globs: Option<GlobSet>,
+}
+
+impl Interfaces {
+    /// Those whose name one of `globs` matches; without any, the host-side veths of pods.
+    ///
+    /// # Errors
+    /// A glob that cannot be read, with the reason.
+    pub fn new(globs: &[String]) -> Result<Self, String> {
+        if globs.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut set = GlobSetBuilder::new();
+        for text in globs {
+            set.add(Glob::new(text).map_err(|error| format!("`{text}`: {}", error.kind()))?);
+        }
+        Ok(Self { globs: Some(set.build().map_err(|error| error.to_string())?) })
+    }
+
+    /// Whether the user named them.
+    pub fn named(&self) -> bool {
+        self.globs.is_some()
+    }
+
+    /// Whether `link` is watched; `bridge` is the name of the interface that it is a port of. An interface that carries
+    /// a default route is the node's way out, whatever it is called, and is taken only by name.
+    pub(super) fn takes(&self, link: &Link, bridge: Option<&str>, way_out: bool) -> bool {
+        if let Some(globs) = &self.globs {
+            return globs.is_match(&link.name);
+        }
+        if !link.veth || way_out {
+            return false;
+        }
+        let port_of_pods = bridge.is_some_and(|bridge| POD_BRIDGES.contains(&bridge));
+        let by_name = POD_NAMES.iter().any(|prefix| link.name.starts_with(prefix));
+        // The other end of a container's `eth0`, under whatever name, lies in another namespace.
+        let peer_elsewhere = link.name.starts_with("eth") && link.peer_elsewhere;
+        port_of_pods || by_name || peer_elsewhere
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::Interfaces;
+    use crate::capture::live::links::Link;
+
+    fn link(name: &str, veth: bool, peer_elsewhere: bool) -> Link {
+        Link { index: 1, name: name.into(), veth, peer_elsewhere, bridge: None }
+    }
+
+    #[test]
+    fn by_default_the_host_side_of_pods_is_taken_and_the_nodes_own_interfaces_are_not() {
+        let default = Interfaces::default();
+        let takes =
+            |name, veth, elsewhere, bridge| default.takes(&link(name, veth, elsewhere), bridge, false);
+        assert!(takes("veth0a17f1d7", true, true, Some("cni0")));
+        assert!(takes("vethtap16", true, false, None));
+        assert!(takes("cali12ab", true, true, None));
+        assert!(takes("pod-7", true, true, Some("cbr0")));
+        assert!(takes("eth7", true, true, None));
+        for (name, veth, elsewhere, bridge) in [
+            ("lo", false, false, None),
+            ("eth0", false, false, None),
+            ("cni0", false, false, None),
+            ("flannel.1", false, false, None),
+            ("lxcbr0", false, false, None),
+            ("tap0", true, true, Some("docker0")),
+            ("eth7", true, false, None),
+        ] {
+            assert!(!takes(name, veth, elsewhere, bridge), "{name}");
+        }
+        assert!(
+            !default.takes(&link("eth0", true, true), None, true),
+            "the way out of a node that is a container"
+        );
+    }
+
+    #[test]
+    fn named_ones_are_taken_by_name_alone() {
+        let named = Interfaces::new(&["eth?".into(), "gts*".into()]).expect("these are globs");
+        assert!(named.takes(&link("eth0", false, false), None, true));
+        assert!(named.takes(&link("gts1", false, false), None, false));
+        assert!(!named.takes(&link("veth1", true, true), Some("cni0"), false));
+        let wrong = Interfaces::new(&["veth[".into()]).expect_err("an open class");
+        assert!(wrong.starts_with("`veth[`: "), "{wrong}");
+    }
+}

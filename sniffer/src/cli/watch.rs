@@ -1,0 +1,451 @@
+//! `fedisniff watch`: this node's pods, live: as lines, as JSON, into a store, into the viewer.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sniffer::capture::live::{
+    AttachBy, Batch, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
+};
+use sniffer::filter::Filter;
+use sniffer::frame::Timestamp;
+use sniffer::pipeline::{self, Pipeline, Told};
+use sniffer::store::{self, Store};
+use sniffer::view::Row;
+use sniffer::viewer::{InterfaceStatus, SourceKind, Status};
+
+use super::memory::Memory;
+use super::print::{Printer, Printing};
+use super::summary::Figures;
+use super::{DEFAULT_ADDRESS, Face, Selection, Usage, serve};
+use crate::node::{Recorder, Stop};
+
+/// Watch this node's pods: every HTTP exchange as it happens, and what it meant (root).
+///
+/// Copies what pods send and receive from an eBPF program on their host-side veths. Passive: no packet is changed,
+/// delayed or dropped, and what could not be seen is counted. Works until Ctrl-C.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The interfaces to watch, as veth* or eth1; may repeat, or hold several with commas. By default the host-side
+    /// veths of pods: ports of cni0, cbr0 and kube-bridge, and veth*, cali*, lxc*, whenever they appear.
+    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    interfaces: Vec<String>,
+    /// Copy only these TCP ports. By default all, but those of which --tls-ports says otherwise, until a connection
+    /// turns out not to carry HTTP.
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    ports: Vec<u16>,
+    /// Of these TCP ports copy the TLS ClientHello alone, which names the server.
+    #[arg(long, value_name = "PORT", value_delimiter = ',', default_values_t = sniffer::capture::live::TLS_PORTS)]
+    tls_ports: Vec<u16>,
+    /// Copy only packets from or to these addresses, as 10.42.0.0/24; may repeat.
+    #[arg(long, value_name = "NET", value_delimiter = ',')]
+    addresses: Vec<Network>,
+    /// Do not copy DNS (UDP port 53).
+    #[arg(long)]
+    no_dns: bool,
+    /// The ring buffer in the kernel, a power of two.
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = super::units::size)]
+    ring_size: u64,
+    /// How much may wait for decoding. Beyond it packets are dropped and counted.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
+    queue_size: u64,
+    /// How to attach: tcx (kernel 6.6 and later) or clsact; by default what the kernel has.
+    #[arg(long, value_name = "HOW", value_parser = ["tcx", "clsact"])]
+    attach: Option<String>,
+    /// Keep the exchanges in this store (made if it does not exist). With --serve and without this, in watch.redb under
+    /// the state folder.
+    #[arg(long, value_name = "DB")]
+    store: Option<PathBuf>,
+    /// The store may grow to this size (as 500MiB, 4GiB); beyond it the oldest exchanges go. 0 is no limit.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::units::size)]
+    store_size: u64,
+    /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
+    store_age: u64,
+    #[command(flatten)]
+    printing: Printing,
+    #[command(flatten)]
+    selection: Selection,
+    /// Open the web viewer at this address.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = DEFAULT_ADDRESS)]
+    serve: Option<String>,
+    #[command(flatten)]
+    face: Face,
+    /// How much of each decoded body to keep; what is beyond is hashed and counted.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = super::units::size)]
+    keep_body: u64,
+    /// How much to hold, over all connections, while segments are missing.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
+    reassembly_budget: u64,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+/// How often the status is renewed.
+const STATUS: Duration = Duration::from_secs(1);
+/// How long the decoding thread waits for frames before it looks at the clock.
+const WAIT: Duration = Duration::from_millis(50);
+/// Frames reach the decoding thread at most so much later than they were captured, when nothing else waits.
+const LATE: u64 = 100_000_000;
+
+pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let filter = arguments.selection.filter()?;
+    let options = arguments.options()?;
+    let runtime = super::runtime()?;
+    let stop = Stop::on_signals(runtime.handle())?;
+    let listener = arguments.serve.as_deref().map(|a| runtime.block_on(serve::bind(a))).transpose()?;
+    // Before the store: who lacks the rights leaves no file behind.
+    let live = Live::start(&options)?;
+    let store = open_store(&arguments)?;
+    let face = match (listener, &store) {
+        (Some(listener), Some(store)) => {
+            let mut status = Status::new(SourceKind::Live, node_name());
+            status.started = super::wall_clock();
+            let running = serve::start(&runtime, listener, store.clone(), &arguments.face, status, &stop)?;
+            running.announce(arguments.face.open);
+            Some(running)
+        }
+        _ => None,
+    };
+    let recorder = store.clone().map(|store| {
+        let publisher = face.as_ref().map(serve::Running::publisher);
+        Recorder::start(store, move |batch| {
+            if let Some(publisher) = &publisher {
+                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+            }
+        })
+    });
+    let mut watching = Watching {
+        pipeline: Pipeline::new(config(&arguments)),
+        live,
+        teller: Teller {
+            filter,
+            printer: Printer::new(&arguments.printing, true),
+            recorder,
+            line: StatusLine::new(),
+            exchanges: 0,
+            matched: 0,
+            go_on: true,
+        },
+        face,
+        stop,
+        lost_frames: 0,
+    };
+    watching.begin(&options);
+    watching.all();
+    let Watching { pipeline, live, teller, face, lost_frames, .. } = watching;
+    let Teller { mut printer, recorder, line, exchanges, matched, .. } = teller;
+    line.clear();
+    printer.finish()?;
+    let stored = recorder.map(Recorder::finish).transpose();
+    let counters = pipeline.counters();
+    if let Some(face) = &face {
+        face.publisher().done(None);
+    }
+    let stored = stored.context("store the exchanges")?;
+    let figures = Figures {
+        counters: &counters,
+        exchanges,
+        matched,
+        filtered: arguments.selection.filter.is_some(),
+        lost_frames,
+        stored,
+        store: store.as_ref(),
+    };
+    for text in figures.lines().into_iter().chain(kernel_lines(&live.snapshot())) {
+        eprintln!("{text}");
+    }
+    if let Some(face) = face {
+        face.shut_down(&runtime)?;
+    }
+    // Ctrl-C is how watching ends.
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn options(&self) -> Result<Options> {
+        let interfaces =
+            Interfaces::new(&self.interfaces).map_err(|why| Usage(format!("--interfaces: {why}")))?;
+        let mut ports: Vec<(u16, PortPolicy)> =
+            self.tls_ports.iter().map(|port| (*port, PortPolicy::ClientHello)).collect();
+        // What was asked for by number is asked for.
+        ports.extend(self.ports.iter().map(|port| (*port, PortPolicy::Everything)));
+        let other_ports = if self.ports.is_empty() { PortPolicy::Everything } else { PortPolicy::Nothing };
+        let ring_octets = u32::try_from(self.ring_size)
+            .ok()
+            .filter(|size| size.is_power_of_two() && (4_096..=1 << 30).contains(size))
+            .ok_or_else(|| Usage("--ring-size: must be a power of two from 4KiB to 1GiB".into()))?;
+        Ok(Options {
+            interfaces,
+            ports,
+            other_ports,
+            dns: !self.no_dns,
+            addresses: self.addresses.clone(),
+            ring_octets,
+            queue_octets: usize::try_from(self.queue_size).unwrap_or(usize::MAX),
+            attach_by: match self.attach.as_deref() {
+                Some("tcx") => Some(AttachBy::Tcx),
+                Some(_) => Some(AttachBy::Clsact),
+                None => None,
+            },
+            ..Options::default()
+        })
+    }
+}
+
+fn config(arguments: &Arguments) -> pipeline::Config {
+    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
+    config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
+    config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
+    config
+}
+
+fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
+    let options = store::Options {
+        max_bytes: arguments.store_size,
+        max_age_nanos: arguments.store_age,
+        must_exist: false,
+    };
+    let path = match (&arguments.store, &arguments.serve) {
+        (Some(path), _) => path.clone(),
+        (None, Some(_)) => super::state_folder()?.join("watch.redb"),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Store::open(&path, options)?))
+}
+
+/// This machine's name, for the viewer's title.
+fn node_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "this node".into())
+}
+
+/// Everything that a frame may touch, on the decoding thread.
+struct Watching {
+    pipeline: Pipeline,
+    live: Live,
+    teller: Teller,
+    face: Option<serve::Running>,
+    stop: Stop,
+    lost_frames: u64,
+}
+
+/// Where exchanges go, one at a time.
+struct Teller {
+    filter: Option<Filter>,
+    printer: Printer,
+    recorder: Option<Recorder>,
+    line: StatusLine,
+    exchanges: u64,
+    matched: u64,
+    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
+    go_on: bool,
+}
+
+impl Watching {
+    /// Says what is watched.
+    fn begin(&self, options: &Options) {
+        let snapshot = self.live.snapshot();
+        let names: Vec<&str> = snapshot.interfaces.iter().map(|w| w.name.as_str()).collect();
+        let by = self.live.attached_by();
+        match names.as_slice() {
+            [] => {
+                let wanted = if options.interfaces.named() {
+                    "No interface here has such a name yet"
+                } else {
+                    "No pod's veth is on this node yet"
+                };
+                eprintln!(
+                    "{wanted}; each is watched as soon as it appears (`ip link` lists them). Ctrl-C ends it."
+                );
+            }
+            [one] => eprintln!("Watching {one} by {by}. Ctrl-C ends it."),
+            some => {
+                let shown = some.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+                let more = if some.len() > 8 { ", …" } else { "" };
+                eprintln!("Watching {} interfaces by {by}: {shown}{more}. Ctrl-C ends it.", some.len());
+            }
+        }
+    }
+
+    /// Until a signal, or until nobody wants what is found.
+    fn all(&mut self) {
+        let mut stopped = false;
+        let mut shown = Instant::now();
+        loop {
+            match self.live.take(WAIT) {
+                Taken::Batch(batch) => {
+                    self.batch(&batch);
+                    self.live.recycle(batch);
+                }
+                Taken::Nothing => {
+                    if let Some(now) = super::wall_clock() {
+                        self.pipeline.expire(Timestamp(now.0.saturating_sub(LATE)), &mut self.teller);
+                    }
+                }
+                Taken::Ended => break,
+            }
+            for ends in self.pipeline.take_others() {
+                self.live.ignore(ends.client, ends.server);
+            }
+            if (self.stop.is_set() || !self.teller.go_on) && !stopped {
+                stopped = true;
+                self.live.stop();
+            }
+            if shown.elapsed() >= STATUS {
+                shown = Instant::now();
+                self.show();
+            }
+        }
+        self.pipeline.finish(&mut self.teller);
+        self.show();
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        for item in batch.items() {
+            match item {
+                Item::Frame(frame) => self.pipeline.push(&frame, &mut self.teller),
+                Item::Loss(loss) => {
+                    self.lost_frames += loss.frames;
+                    self.pipeline.lost(&loss);
+                }
+                Item::Name(index, name) => self.pipeline.name_index(index, name),
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let snapshot = self.live.snapshot();
+        let counters = self.pipeline.counters();
+        self.teller.line.show(&snapshot, counters.flow.frames, self.teller.exchanges);
+        if let Some(face) = &self.face {
+            let lost = snapshot.total().lost + snapshot.dropped_frames;
+            let interfaces = snapshot
+                .interfaces
+                .iter()
+                .map(|w| InterfaceStatus { name: w.name.clone(), frames: w.counters.copied })
+                .collect();
+            face.publisher().update(|status| {
+                status.counters = Some(Arc::new(counters));
+                status.lost_frames = lost;
+                status.interfaces = interfaces;
+            });
+        }
+    }
+}
+
+impl Teller {
+    fn tell(&mut self, one: Told) {
+        self.exchanges += 1;
+        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+            return;
+        }
+        self.matched += 1;
+        self.line.make_way(&self.printer);
+        self.printer.print(&one);
+        match &self.recorder {
+            Some(recorder) => self.go_on &= recorder.push(one),
+            None => self.go_on &= !self.printer.nobody_reads(),
+        }
+    }
+}
+
+impl Extend<Told> for Teller {
+    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
+        for one in told {
+            self.tell(one);
+        }
+    }
+}
+
+/// What the kernel's side counted, where there is something to say.
+fn kernel_lines(snapshot: &Snapshot) -> Vec<String> {
+    let total = snapshot.total();
+    let mut lines = vec![format!(
+        "in the kernel: {} packets seen, {} not selected, {} copied, {} lost ({} octets)",
+        total.seen, total.skipped, total.copied, total.lost, total.lost_octets
+    )];
+    if snapshot.dropped_frames > 0 {
+        lines.push(format!(
+            "copied and then dropped, because decoding was too slow: {} packets ({} octets)",
+            snapshot.dropped_frames, snapshot.dropped_octets
+        ));
+    }
+    if total.cut > 0 {
+        lines.push(format!("{} packets were copied in part", total.cut));
+    }
+    if snapshot.undecodable > 0 {
+        lines.push(format!("{} records could not be read", snapshot.undecodable));
+    }
+    for (name, why) in &snapshot.failed {
+        lines.push(format!("not watched: {name}: {why}"));
+    }
+    lines
+}
+
+/// How it goes, on standard error when that is a terminal.
+struct StatusLine {
+    terminal: bool,
+    shown: bool,
+    last: Instant,
+    packets: u64,
+    exchanges: u64,
+}
+
+impl StatusLine {
+    fn new() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            shown: false,
+            last: Instant::now(),
+            packets: 0,
+            exchanges: 0,
+        }
+    }
+
+    fn show(&mut self, snapshot: &Snapshot, packets: u64, exchanges: u64) {
+        let seconds = self.last.elapsed().as_secs_f64().max(0.001);
+        let per_second = |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds).round();
+        let (new_packets, new_exchanges) =
+            (per_second(packets, self.packets), per_second(exchanges, self.exchanges));
+        (self.last, self.packets, self.exchanges) = (Instant::now(), packets, exchanges);
+        if !self.terminal {
+            return;
+        }
+        self.shown = true;
+        let lost = snapshot.total().lost + snapshot.dropped_frames;
+        eprint!(
+            "\r\x1b[K{} interfaces  {new_packets} packets/s  {new_exchanges} exchanges/s  {exchanges} in all  lost {lost}  {} MiB",
+            snapshot.interfaces.len(),
+            resident() >> 20,
+        );
+    }
+
+    /// Lines of exchanges and the status line share the terminal only when both go there.
+    fn make_way(&self, printer: &Printer) {
+        if self.shown && printer.shares_terminal() {
+            self.clear();
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// Octets of memory that this process has (proc(5), statm: the second field, in pages).
+fn resident() -> u64 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
+}
