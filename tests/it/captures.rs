@@ -272,3 +272,20 @@ fn a_first_contact_hangs_together() {
     assert!(rows[22].caused_by.is_some_and(|link| link.proven), "the Accept names the Follow");
     assert!(rows[..22].iter().all(|row| row.caused_by.is_none_or(|link| !link.proven)));
 }
+
+#[test]
+fn a_delivery_with_a_foreign_key_that_is_refused_came_from_the_address_that_sent_it() {
+    // The tester at fed1's address signed two deliveries with a key id of gts2; both servers refused them.
+    let (told, _) = decode("s09-signatures-traefik");
+    let foreign: Vec<_> = told
+        .iter()
+        .filter(|t| {
+            t.reading.signature.key_id.as_deref().is_some_and(|key| key.contains("gts2.fediverse.test"))
+        })
+        .map(|t| t.reading.origin.as_ref().expect("a request has an origin"))
+        .filter(|origin| origin.address.as_deref() == Some("10.42.0.31"))
+        .map(|origin| (origin.host.as_deref(), origin.host_from))
+        .collect();
+    let fed1 = (Some("fed1.fediverse.test"), Some(sniffer::activitypub::OriginSource::Learnt));
+    assert_eq!(foreign, [fed1, fed1]);
+}

@@ -756,7 +756,8 @@ fn the_sending_host_is_known_by_key_then_agent_then_memory() {
     assert_eq!((by_agent.as_deref(), from), (Some("g1.test"), Some(OriginSource::UserAgent)));
     // A claim that was refused is not believed.
     let false_claim = "GET /users/x HTTP/1.1\nHost: h.test\nX-Forwarded-For: 10.0.0.1\nSignature: keyId=\"https://x.test/k\",signature=\"eA==\"\n\n";
-    read(&mut reader, &exchange(false_claim, "401\n\n"));
+    let refused = read(&mut reader, &exchange(false_claim, "401\n\n")).origin.unwrap();
+    assert_eq!((refused.host.as_deref(), refused.host_from), (Some("f1.test"), Some(OriginSource::Learnt)));
     assert_eq!(host(&mut reader, fedify, "10.0.0.1").0.as_deref(), Some("f1.test"));
     // Two hosts behind one address: it tells nothing any more.
     host(&mut reader, "User-Agent: gotosocial/0.20.0 (+https://g2.test)", "10.0.0.2");

@@ -531,8 +531,8 @@ fn the_status_says_what_the_producer_and_the_store_know() {
             "frames": 7, "gap_bytes": 99, "gaps": 2, "exchanges": 1,
             "from": "2026-11-23T07:27:02.000000000Z", "to": told(3).exchange.ended.to_string(),
             "interfaces": [
-                {"name": "veth1", "frames": 3, "exchanges": 1},
-                {"name": null, "frames": 4, "exchanges": 0},
+                {"name": "veth1", "frames": 3, "exchanges": 0},
+                {"name": null, "frames": 4, "exchanges": 1},
             ],
         })
     );
