@@ -84,6 +84,21 @@ const LIVE_BENCH: &[Need] = &[
     need("curl", "curl", "the live benchmark asks whether servers are up"),
 ];
 
+/// What trying older kernels takes.
+const KERNELS: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86", "runs older kernels"),
+    need("busybox", "busybox-static", "is the shell in their machine"),
+    need("curl", "curl", "fetches them"),
+    need("strip", "binutils", "makes their memory disk smaller"),
+    need("xz", "xz-utils", "unpacks their modules"),
+];
+
+/// Installs what trying older kernels takes.
+pub(crate) fn for_kernels() -> Result<()> {
+    let missing: Vec<&Need> = KERNELS.iter().filter(|n| which(n.program).is_none()).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
 /// Installs what the live benchmark compares with.
 pub(crate) fn for_live_bench() -> Result<()> {
     let missing: Vec<&Need> = LIVE_BENCH.iter().filter(|n| which(n.program).is_none()).collect();

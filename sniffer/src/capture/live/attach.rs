@@ -48,6 +48,7 @@ pub(super) struct Maps {
 impl Programs {
     /// Loads them, with nothing attached and the selection set.
     pub(super) fn load(options: &Options) -> Result<(Self, Maps), LiveError> {
+        raise_memory_lock();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(MAP_RECORDS, options.ring_octets)
             .load(OBJECT)
@@ -188,6 +189,15 @@ impl Programs {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LiveError> {
     let program = ebpf.program_mut(name).ok_or_else(|| LiveError::Object(format!("no program {name}")))?;
     program.try_into().map_err(|error: ProgramError| LiveError::Object(format!("{name}: {error}")))
+}
+
+/// Before Linux 5.11 maps count as locked memory, of which a process may have little. Best effort: where it is not
+/// allowed, the kernel's refusal of a map says so.
+fn raise_memory_lock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0)) {
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    }
 }
 
 /// TCX came with Linux 6.6. A kernel that was built without it refuses the first attachment.
