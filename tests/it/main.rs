@@ -4,8 +4,10 @@
 mod captures;
 mod command;
 mod conversations;
+mod doctor;
 mod hostile;
 mod lab;
+mod netns;
 mod recovery;
 mod tidy;
 mod tshark;

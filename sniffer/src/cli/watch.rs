@@ -169,10 +169,7 @@ impl Arguments {
         // What was asked for by number is asked for.
         ports.extend(self.ports.iter().map(|port| (*port, PortPolicy::Everything)));
         let other_ports = if self.ports.is_empty() { PortPolicy::Everything } else { PortPolicy::Nothing };
-        let ring_octets = u32::try_from(self.ring_size)
-            .ok()
-            .filter(|size| size.is_power_of_two() && (4_096..=1 << 30).contains(size))
-            .ok_or_else(|| Usage("--ring-size: must be a power of two from 4KiB to 1GiB".into()))?;
+        let ring_octets = ring_octets(self.ring_size)?;
         Ok(Options {
             interfaces,
             ports,
@@ -181,13 +178,23 @@ impl Arguments {
             addresses: self.addresses.clone(),
             ring_octets,
             queue_octets: usize::try_from(self.queue_size).unwrap_or(usize::MAX),
-            attach_by: match self.attach.as_deref() {
-                Some("tcx") => Some(AttachBy::Tcx),
-                Some(_) => Some(AttachBy::Clsact),
-                None => None,
-            },
+            attach_by: attach_by(self.attach.as_deref()),
             ..Options::default()
         })
+    }
+}
+
+pub(super) fn ring_octets(size: u64) -> Result<u32> {
+    let size = u32::try_from(size).ok().filter(|size| size.is_power_of_two());
+    let size = size.filter(|size| (4_096..=1 << 30).contains(size));
+    Ok(size.ok_or_else(|| Usage("--ring-size: must be a power of two from 4KiB to 1GiB".into()))?)
+}
+
+pub(super) fn attach_by(how: Option<&str>) -> Option<AttachBy> {
+    match how {
+        Some("tcx") => Some(AttachBy::Tcx),
+        Some(_) => Some(AttachBy::Clsact),
+        None => None,
     }
 }
 

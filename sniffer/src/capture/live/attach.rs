@@ -13,7 +13,8 @@ use sniffer_ebpf::{
     MAP_SELECT, PROGRAM_EGRESS, PROGRAM_INGRESS, TUPLE_LENGTH, counter_key,
 };
 
-use super::{AttachBy, LiveError, Options};
+use super::doctor::{self, Attached};
+use super::{AttachBy, LiveError, Options, permission};
 
 /// The compiled programs, for a little-endian machine.
 static OBJECT: &[u8] =
@@ -31,10 +32,10 @@ pub(super) struct Programs {
     counters: PerCpuHashMap<MapData, u64, [u64; COUNTERS]>,
     local: BpfHashMap<MapData, u32, u32>,
     by: AttachBy,
-    links: BTreeMap<u32, Attached>,
+    links: BTreeMap<u32, Links>,
 }
 
-struct Attached {
+struct Links {
     links: Vec<(&'static str, SchedClassifierLinkId)>,
     bridge: Option<u32>,
 }
@@ -48,6 +49,7 @@ pub(super) struct Maps {
 impl Programs {
     /// Loads them, with nothing attached and the selection set.
     pub(super) fn load(options: &Options) -> Result<(Self, Maps), LiveError> {
+        lift_memory_limit();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(MAP_RECORDS, options.ring_octets)
             .load(OBJECT)
@@ -94,7 +96,7 @@ impl Programs {
             self.counters.insert(counter_key(index, hook), none, 0).map_err(LiveError::map)?;
         }
         self.local.insert(index, 1, 0).map_err(LiveError::map)?;
-        let mut attached = Attached { links: Vec::new(), bridge: None };
+        let mut attached = Links { links: Vec::new(), bridge: None };
         for (_, hook, program) in HOOKS {
             match self.attach_one(name, hook, program) {
                 Ok(link) => attached.links.push((program, link)),
@@ -160,7 +162,7 @@ impl Programs {
         last
     }
 
-    fn drop_links(&mut self, attached: Attached) {
+    fn drop_links(&mut self, attached: Links) {
         for (name, link) in attached.links {
             if let Ok(program) = program(&mut self.ebpf, name) {
                 // An interface that is gone took its link with it; nothing remains to be done then.
@@ -188,6 +190,19 @@ impl Programs {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LiveError> {
     let program = ebpf.program_mut(name).ok_or_else(|| LiveError::Object(format!("no program {name}")))?;
     program.try_into().map_err(|error: ProgramError| LiveError::Object(format!("{name}: {error}")))
+}
+
+/// Before Linux 5.11 the memory of maps counts as locked, of which a process may have little. Best effort: when it is not
+/// enough, the kernel says so for the map.
+fn lift_memory_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0)) {
+        return;
+    }
+    let all = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if let (Err(_), Ok((_, hard))) = (all, getrlimit(Resource::RLIMIT_MEMLOCK)) {
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
+    }
 }
 
 /// TCX came with Linux 6.6. A kernel that was built without it refuses the first attachment.
@@ -223,15 +238,29 @@ fn set_selection(
     map.set(0, options.selection().to_words(), 0)
 }
 
-/// What else is attached to both hooks of an interface by TCX: the programs' names.
-pub(super) fn others(name: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for (_, hook, _) in HOOKS {
-        let Ok((_, programs)) = SchedClassifier::query_tcx(name, hook) else { continue };
-        names.extend(programs.iter().map(|p| p.name_as_str().unwrap_or("unnamed").to_owned()));
+/// What is attached to both hooks of an interface by TCX, as far as that may be seen.
+pub(super) fn by_tcx(name: &str) -> Vec<Attached> {
+    let mut found = Vec::new();
+    for (hook, at, _) in HOOKS {
+        let Ok((_, programs)) = SchedClassifier::query_tcx(name, at) else { continue };
+        found.extend(programs.iter().map(|program| {
+            let name = program.name_as_str().unwrap_or("unnamed").to_owned();
+            Attached {
+                hook: doctor::hook(hook),
+                by: "tcx",
+                ours: name == PROGRAM_INGRESS || name == PROGRAM_EGRESS,
+                name,
+                program: Some(program.id()),
+            }
+        }));
     }
-    names.retain(|name| name != PROGRAM_INGRESS && name != PROGRAM_EGRESS);
-    names
+    found
+}
+
+/// Why it cannot be seen what is attached by TCX; `None` when it can, or when the kernel has no TCX.
+pub(super) fn tcx_hidden(name: &str) -> Option<String> {
+    let error = SchedClassifier::query_tcx(name, TcAttachType::Ingress).err()?;
+    permission(&error).then(|| "asking for it takes root".into())
 }
 
 /// Takes our filters off an interface's clsact hooks, those of a process that was killed. True when there were some.

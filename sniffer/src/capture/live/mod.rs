@@ -9,10 +9,12 @@
 
 mod attach;
 mod choose;
+pub mod doctor;
 mod links;
 mod options;
 mod queue;
 mod ring;
+mod tc;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,20 +63,21 @@ pub enum LiveError {
 }
 
 /// The capabilities that watching needs, with what for (capabilities(7)).
-const NEEDED: [(caps::Capability, &str); 2] = [
+const NEEDED: [(caps::Capability, &str); 3] = [
     (caps::Capability::CAP_BPF, "to load programs into the kernel"),
+    (caps::Capability::CAP_PERFMON, "so that the verifier lets them compute addresses"),
     (caps::Capability::CAP_NET_ADMIN, "to attach them to interfaces"),
 ];
 
 /// The capabilities that this process lacks for watching, with what they are for.
 pub fn missing_capabilities() -> Vec<(String, &'static str)> {
     let have = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
-    // Before Linux 5.8 there was only CAP_SYS_ADMIN, which still stands for CAP_BPF.
+    // Before Linux 5.8 there was only CAP_SYS_ADMIN, which still stands for CAP_BPF and CAP_PERFMON.
     let all = have.contains(&caps::Capability::CAP_SYS_ADMIN);
     NEEDED
         .iter()
         .filter(|(capability, _)| {
-            let stands_for = all && *capability == caps::Capability::CAP_BPF;
+            let stands_for = all && *capability != caps::Capability::CAP_NET_ADMIN;
             !stands_for && !have.contains(capability)
         })
         .map(|(capability, why)| (capability.to_string(), *why))
@@ -308,12 +311,12 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 /// When the interfaces cannot be listed, or something found cannot be removed.
 pub fn uninstall() -> Result<Vec<String>, LiveError> {
     let mut removed = Vec::new();
-    for name in watch::interface_names()? {
-        if attach::sweep(&name) {
-            removed.push(format!("the filters on {name}"));
+    for link in watch::list()? {
+        if attach::sweep(&link.name) {
+            removed.push(format!("the filters on {}", link.name));
         }
     }
-    let pins = std::path::Path::new("/sys/fs/bpf/fedisniff");
+    let pins = std::path::Path::new(doctor::PINS);
     if pins.exists() {
         std::fs::remove_dir_all(pins).map_err(|error| {
             if error.kind() == std::io::ErrorKind::PermissionDenied {
