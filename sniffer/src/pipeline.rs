@@ -51,6 +51,8 @@ pub struct Counters {
     pub stream: stream::Counters,
     /// Exchanges and what is not HTTP.
     pub http: http::Counters,
+    /// Readings by [`activitypub::Kind`].
+    pub readings: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// The stages, joined.
@@ -65,6 +67,8 @@ pub struct Pipeline {
     interface_names: Vec<Option<Arc<str>>>,
     /// How interfaces are written that are known by their index alone (Linux cooked v2 has no names).
     index_names: std::collections::BTreeMap<u32, Arc<str>>,
+    /// How many readings of each kind there were.
+    readings: std::collections::BTreeMap<&'static str, u64>,
     flow_events: Vec<flow::Event<'static>>,
     stream_events: Vec<stream::Event<'static>>,
     exchanges: Vec<Box<Exchange>>,
@@ -88,6 +92,7 @@ impl Pipeline {
             now: Timestamp::default(),
             interface_names: Vec::new(),
             index_names: std::collections::BTreeMap::new(),
+            readings: std::collections::BTreeMap::new(),
             flow_events: Vec::new(),
             stream_events: Vec::new(),
             exchanges: Vec::new(),
@@ -168,7 +173,12 @@ impl Pipeline {
 
     /// What every stage counted so far.
     pub fn counters(&self) -> Counters {
-        Counters { flow: *self.flow.counters(), stream: *self.stream.counters(), http: self.http.counters().clone() }
+        Counters {
+            flow: *self.flow.counters(),
+            stream: *self.stream.counters(),
+            http: self.http.counters().clone(),
+            readings: self.readings.clone(),
+        }
     }
 
     fn expire_due(&mut self, out: &mut Vec<Told>) {
@@ -220,6 +230,8 @@ impl Pipeline {
                 Some(reader) => reader.read(&exchange),
                 None => Reading::unknown(),
             };
+            let count = self.readings.entry(reading.kind.id()).or_default();
+            *count = count.saturating_add(1);
             out.push(Told { exchange, reading });
         }
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sniffer::capture::live::{
-    AttachBy, Batch, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
+    AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
 use sniffer::filter::Filter;
 use sniffer::frame::Timestamp;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::view::Row;
-use sniffer::viewer::{InterfaceStatus, SourceKind, Status};
+use sniffer::viewer::{InterfaceStatus, LiveStatus, PacketCounts, SourceKind, Status, resident_bytes};
 
 use super::print::{Printer, Printing};
 use super::summary::Figures;
@@ -346,12 +346,37 @@ impl Watching {
                 .iter()
                 .map(|w| InterfaceStatus { name: w.name.clone(), frames: w.counters.copied })
                 .collect();
+            let live = live_status(&snapshot);
             face.publisher().update(|status| {
+                status.live = Some(live);
                 status.counters = Some(Arc::new(counters));
                 status.lost_frames = lost;
                 status.interfaces = interfaces;
             });
         }
+    }
+}
+
+/// The same for the viewer, which knows nothing of capture.
+fn live_status(snapshot: &Snapshot) -> LiveStatus {
+    let counts = |c: Counters| PacketCounts {
+        seen: c.seen,
+        skipped: c.skipped,
+        lost: c.lost,
+        lost_bytes: c.lost_octets,
+        copied: c.copied,
+        copied_bytes: c.copied_octets,
+        cut: c.cut,
+    };
+    LiveStatus {
+        interfaces: snapshot.interfaces.iter().map(|w| (w.name.clone(), counts(w.counters))).collect(),
+        gone: counts(snapshot.gone),
+        gone_interfaces: snapshot.gone_interfaces,
+        failed_interfaces: snapshot.failed.len() as u64,
+        dropped: snapshot.dropped_frames,
+        dropped_bytes: snapshot.dropped_octets,
+        undecodable: snapshot.undecodable,
+        queued_bytes: snapshot.queued_octets as u64,
     }
 }
 
@@ -414,7 +439,7 @@ impl StatusLine {
         eprint!(
             "\r\x1b[K{} interfaces  {new_packets} packets/s  {new_exchanges} exchanges/s  {exchanges} in all  lost {lost}  {} MiB",
             snapshot.interfaces.len(),
-            resident() >> 20,
+            resident_bytes().unwrap_or(0) >> 20,
         );
     }
 
@@ -430,14 +455,4 @@ impl StatusLine {
             eprint!("\r\x1b[K");
         }
     }
-}
-
-/// Octets of memory that this process has (proc(5), statm: the second field, in pages).
-fn resident() -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
 }

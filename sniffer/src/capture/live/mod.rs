@@ -22,11 +22,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use aya::maps::{HashMap as BpfHashMap, MapData};
-use sniffer_ebpf::{Counters, TUPLE_LENGTH};
+use sniffer_ebpf::TUPLE_LENGTH;
 
 pub use choose::Interfaces;
 pub use options::{AttachBy, Network, Options, TLS_PORTS};
 pub use queue::{Batch, Item, Taken};
+pub use sniffer_ebpf::Counters;
 pub use sniffer_ebpf::select::PortPolicy;
 
 /// Why capture on this node cannot begin.
