@@ -2,6 +2,7 @@
 //! the command line as a user meets it, real servers in network namespaces, and the rules of the house.
 
 mod captures;
+mod clsact;
 mod command;
 mod conversations;
 mod doctor;

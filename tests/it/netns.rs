@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::command::{program, stderr, stdout};
 
@@ -46,6 +47,12 @@ impl Namespace {
         run(Command::new("tc").args(["-n", &self.name]).args(place));
     }
 
+    /// The processes in it.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let text = run(Command::new("ip").args(["netns", "pids", &self.name]));
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
     /// A program in it.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -86,6 +93,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal and waits for its end; gives what it said after it began. `ip netns exec` has become it, so
     /// that its number is this child's.
     pub(crate) fn end(mut self, signal: &str) -> String {
@@ -114,4 +126,14 @@ pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("it starts");
     assert!(output.status.success(), "{command:?}: {}", stderr(&output));
     stdout(&output)
+}
+
+/// Waits until `what` is so, ten seconds at most.
+#[track_caller]
+pub(crate) fn until(text: &str, mut what: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !what() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "not so after ten seconds: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

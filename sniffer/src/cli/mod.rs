@@ -42,7 +42,16 @@ enum Command {
     Export(export::Arguments),
     /// Remove whatever a fedisniff that was killed has left in the kernel (root).
     Uninstall,
+    /// The process beside a watch that attaches by clsact.
+    #[command(name = "sweep-after", hide = true)]
+    SweepAfter {
+        /// The number of that watch.
+        number: u16,
+    },
 }
+
+/// How `watch` starts it.
+const SWEEP_AFTER: &[&str] = &["sweep-after"];
 
 /// What to keep of the exchanges.
 #[derive(Args)]
@@ -151,6 +160,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Uninstall => uninstall::run(),
+        Command::SweepAfter { number } => sniffer::capture::live::sweep_after(number)
+            .context("remove what a killed fedisniff has left; `fedisniff uninstall` does")
+            .map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Export(arguments) => export::run(arguments),
     };

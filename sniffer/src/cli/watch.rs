@@ -179,6 +179,7 @@ impl Arguments {
             ring_octets,
             queue_octets: usize::try_from(self.queue_size).unwrap_or(usize::MAX),
             attach_by: attach_by(self.attach.as_deref()),
+            sweeper: Some(super::SWEEP_AFTER),
             ..Options::default()
         })
     }
@@ -247,7 +248,10 @@ impl Watching {
     fn begin(&self, options: &Options) {
         let snapshot = self.live.snapshot();
         let names: Vec<&str> = snapshot.interfaces.iter().map(|w| w.name.as_str()).collect();
-        let by = self.live.attached_by();
+        let mut ways: Vec<String> = snapshot.interfaces.iter().map(|w| w.by.to_string()).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        let by = ways.join(" and ");
         match names.as_slice() {
             [] => {
                 let wanted = if options.interfaces.named() {

@@ -12,6 +12,7 @@ use sniffer_ebpf::{Hook, PROGRAM_EGRESS, PROGRAM_INGRESS};
 
 use super::attach::{self, Programs};
 use super::choose::POD_BRIDGES;
+use super::clsact;
 use super::links::{Link, ways_out};
 use super::tc::Tc;
 use super::{AttachBy, LiveError, Options, missing_capabilities, permission, watch};
@@ -166,10 +167,10 @@ pub fn examine(options: &Options) -> Report {
     let interfaces = match watch::list() {
         Ok(links) => {
             checks.push(bridge(&links));
-            let seen = interfaces(&links, options);
+            let (seen, left) = interfaces(&links, options);
             checks.push(choice(&seen, options));
             checks.push(hooks(&seen));
-            checks.push(leftovers(&seen));
+            checks.push(leftovers(left));
             seen
         }
         Err(error) => {
@@ -473,11 +474,13 @@ fn bridge(links: &[Link]) -> Check {
         .mend(format!("sudo modprobe br_netfilter && sudo sysctl -w {}", set.join(" ")))
 }
 
-fn interfaces(links: &[Link], options: &Options) -> Vec<Seen> {
+/// The interfaces, and the names of those on which a fedisniff that died has left filters.
+fn interfaces(links: &[Link], options: &Options) -> (Vec<Seen>, Vec<String>) {
+    let mut left = Vec::new();
     let ways_out = ways_out();
     let name_of = |index: u32| links.iter().find(|l| l.index == index).map(|l| l.name.as_str());
     let mut tc = Tc::open().ok();
-    let clsact: Vec<u32> = tc
+    let with_hooks: Vec<u32> = tc
         .as_mut()
         .and_then(|tc| tc.qdiscs().ok())
         .map(|qdiscs| qdiscs.into_iter().map(|(index, _)| index).collect())
@@ -488,8 +491,11 @@ fn interfaces(links: &[Link], options: &Options) -> Vec<Seen> {
             let bridge = link.bridge.and_then(name_of);
             let (watched, reason) = options.interfaces.judge(link, bridge, ways_out.contains(&link.name));
             let mut attached = attach::by_tcx(&link.name);
-            if let Some(tc) = tc.as_mut().filter(|_| clsact.contains(&link.index)) {
+            if let Some(tc) = tc.as_mut().filter(|_| with_hooks.contains(&link.index)) {
                 let filters = tc.filters(link.index).unwrap_or_default();
+                if filters.iter().any(clsact::left) {
+                    left.push(link.name.clone());
+                }
                 attached.extend(filters.into_iter().filter(|f| f.handle != 0).map(|f| Attached {
                     hook: hook(f.hook),
                     by: "clsact",
@@ -502,7 +508,7 @@ fn interfaces(links: &[Link], options: &Options) -> Vec<Seen> {
         })
         .collect();
     seen.sort_by(|a, b| b.watched.cmp(&a.watched).then_with(|| a.index.cmp(&b.index)));
-    seen
+    (seen, left)
 }
 
 /// A hook's name.
@@ -555,21 +561,17 @@ fn hooks(seen: &[Seen]) -> Check {
         .mend(format!("bpftool net show dev {} (shows them)", first.name))
 }
 
-fn leftovers(seen: &[Seen]) -> Check {
+fn leftovers(left: Vec<String>) -> Check {
     let id = "leftovers";
-    let mut found: Vec<String> = seen
-        .iter()
-        .filter(|s| s.attached.iter().any(|a| a.ours && a.by == "clsact"))
-        .map(|s| format!("filters on {}", s.name))
-        .collect();
+    let mut found: Vec<String> = left.into_iter().map(|name| format!("filters on {name}")).collect();
     if std::fs::exists(PINS).unwrap_or(false) {
         found.push(format!("pins in {PINS}"));
     }
     if found.is_empty() {
-        return Check::ok(id, "nothing of another fedisniff");
+        return Check::ok(id, "nothing of a fedisniff that was killed");
     }
-    let why = "another fedisniff runs here, or one was killed and left them; each packet runs through them";
-    Check::new(id, State::Warning, found.join(", "), why).mend("sudo fedisniff uninstall (when none runs)")
+    let why = "each packet runs through what a fedisniff that was killed has left";
+    Check::new(id, State::Warning, found.join(", "), why).mend("sudo fedisniff uninstall")
 }
 
 /// A file's text without white space around it.

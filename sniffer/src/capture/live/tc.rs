@@ -1,10 +1,10 @@
-//! The clsact hooks of interfaces, by rtnetlink: which interfaces have such a qdisc, and which filters are on it. Replies
-//! are read attribute by attribute, so that a kind of filter that nobody here knows is still seen to be there.
+//! The clsact hooks of interfaces, by rtnetlink: which interfaces have such a qdisc, which filters are on it, and how both
+//! are removed. Replies are read attribute by attribute, so that a kind of filter that nobody here knows is still seen to be there.
 
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcHandle, TcHeader, TcMessage};
@@ -111,6 +111,26 @@ impl Tc {
             })?;
         }
         Ok(found)
+    }
+
+    /// Removes a filter.
+    pub(super) fn remove_filter(&mut self, index: u32, filter: &Filter) -> io::Result<()> {
+        let mut message = message(index, filter.hook);
+        message.header.info = filter.info;
+        message.header.handle = filter.handle.into();
+        self.change(RouteNetlinkMessage::DelTrafficFilter(message))
+    }
+
+    /// Removes an interface's clsact qdisc with all that is on it.
+    pub(super) fn remove_clsact(&mut self, index: u32) -> io::Result<()> {
+        let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or_default());
+        message.header.parent = TcHandle::CLSACT;
+        self.change(RouteNetlinkMessage::DelQueueDiscipline(message))
+    }
+
+    fn change(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
+        self.send(message, NLM_F_ACK | NLM_F_REQUEST)?;
+        self.receive(&mut Vec::new()).map(|_| ())
     }
 
     /// Asks for a list and gives each of its entries; again from the beginning when it changed meanwhile.

@@ -224,6 +224,7 @@ impl Follower {
             .map(|link| Watched {
                 index: link.index,
                 name: link.name.clone(),
+                by: self.programs.attached_by(link.index),
                 counters: self.programs.counted(link.index),
             })
             .collect();
