@@ -13,7 +13,9 @@ mod as_root {
     /// The names of fedisniff's filters on both hooks.
     fn ours(node: &Namespace) -> (usize, usize) {
         let count = |hook: &str, name: &str| {
-            node.tc(&format!("filter show dev veth0 {hook}")).matches(&format!(" {name} direct-action")).count()
+            node.tc(&format!("filter show dev veth0 {hook}"))
+                .matches(&format!(" {name} direct-action"))
+                .count()
         };
         (count("ingress", "fs_ingress"), count("egress", "fs_egress"))
     }

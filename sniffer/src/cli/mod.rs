@@ -4,6 +4,7 @@
 
 mod doctor;
 mod export;
+mod memory;
 mod print;
 mod read;
 mod serve;

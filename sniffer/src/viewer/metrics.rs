@@ -67,7 +67,7 @@ impl Collector for Figures {
             out.counter(
                 "fedisniff_capture_lost_frames",
                 "Frames that the capture lost, as it says itself",
-                self.status.lost_frames,
+                self.status.lost.frames,
             )?;
         }
         match &self.status.live {
@@ -155,7 +155,7 @@ impl Figures {
 }
 
 fn decoding(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
-    let Counters { flow, stream, http, readings } = counters;
+    let Counters { flow, stream, http, readings, memory_peak } = counters;
     out.counter("fedisniff_frames", "Frames that reached decoding", flow.frames)?;
     out.counter("fedisniff_frame_bytes", "Bytes of these on the wire", flow.wire_bytes)?;
     out.counter("fedisniff_truncated_frames", "Frames that were captured in part", flow.truncated)?;
@@ -189,6 +189,8 @@ fn decoding(out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
     let help = "Bytes that were passed over while looking for the next message";
     out.counter("fedisniff_hunted_bytes", help, http.hunted_bytes)?;
     out.gauge("fedisniff_body_held_bytes", "Bodies of exchanges that are not finished", http.held)?;
+    let help = "The most memory that open connections took";
+    out.gauge("fedisniff_decoding_memory_peak_bytes", help, *memory_peak)?;
     let others: Vec<(String, u64)> = http
         .other_flows
         .iter()

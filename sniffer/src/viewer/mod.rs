@@ -12,6 +12,7 @@ mod assets;
 mod body;
 mod events;
 mod gate;
+mod lost;
 mod mask;
 mod metrics;
 #[cfg(test)]
@@ -25,6 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use lost::{Lost, LostAt};
+
 use axum::Router;
 pub use metrics::resident_bytes;
 use serde::Serialize;
@@ -33,6 +36,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::filter::Filter;
 use crate::frame::Timestamp;
+use crate::http::InFlight;
 use crate::pipeline::Counters;
 use crate::store::{Cursor, Query, Stats, Store};
 use crate::view::Row;
@@ -130,8 +134,8 @@ pub struct Status {
     pub source: SourceStatus,
     /// What the stages counted; `None` when nothing is being decoded.
     pub counters: Option<Arc<Counters>>,
-    /// Frames that the capture says it lost.
-    pub lost_frames: u64,
+    /// What the capture lost.
+    pub lost: Lost,
     /// Interfaces, with the frames seen on each.
     pub interfaces: Vec<InterfaceStatus>,
     /// What the kernel's side counts, while this node is watched.
@@ -239,7 +243,7 @@ impl Status {
             node: None,
             source: SourceStatus { kind, name: name.into(), reading, percent: None },
             counters: None,
-            lost_frames: 0,
+            lost: Lost::default(),
             interfaces: Vec::new(),
             live: None,
             started: None,
@@ -276,6 +280,17 @@ struct Live {
     /// The number of the last row that was published, or passed over because nobody listened.
     last_row: AtomicU64,
     done: AtomicBool,
+    /// What is not finished: the latest word of the producer.
+    in_flight: watch::Sender<Arc<InFlightNow>>,
+}
+
+/// What is not finished, as browsers are told.
+#[derive(Default, Serialize)]
+struct InFlightNow {
+    /// Those that began first.
+    exchanges: Vec<InFlight>,
+    /// How many there are.
+    total: usize,
 }
 
 #[derive(Clone)]
@@ -308,6 +323,7 @@ impl Viewer {
                     news,
                     last_row: AtomicU64::new(0),
                     done: AtomicBool::new(false),
+                    in_flight: watch::Sender::default(),
                 },
                 store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
                 listeners: Arc::new(Semaphore::new(LISTENERS)),
@@ -349,6 +365,23 @@ impl Publisher {
             // The last listener may have left just now: then nobody misses the row.
             let _ = live.news.send(News::Row(number, Arc::new(row)));
         }
+    }
+
+    /// Whether a browser is listening now.
+    pub fn listened_to(&self) -> bool {
+        self.shared.live.news.receiver_count() > 0
+    }
+
+    /// The exchanges that are not finished, in place of those that were told before: the first of `total`.
+    pub fn in_flight(&self, mut exchanges: Vec<InFlight>, total: usize) {
+        exchanges.iter_mut().for_each(mask::in_flight);
+        self.shared.live.in_flight.send_if_modified(|now| {
+            let changed = now.total != total || now.exchanges != exchanges;
+            if changed {
+                *now = Arc::new(InFlightNow { exchanges, total });
+            }
+            changed
+        });
     }
 
     /// Changes the status.
