@@ -28,6 +28,7 @@ const NEEDS: &[Need] = &[
     need("zstd", "zstd", "the tests make compressed captures"),
     need("promtool", "prometheus", "checks the viewer's metrics; the server itself never runs"),
     need("ip", "iproute2", "network namespaces"),
+    need("sysctl", "procps", "the tests of doctor and of clsact set and look"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
     need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
