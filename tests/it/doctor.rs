@@ -157,4 +157,41 @@ mod as_root {
             assert_eq!(found, format!("without CAP_{}", left_out.to_uppercase()));
         }
     }
+
+    #[test]
+    #[ignore = "takes root: `cargo xtask test --only doctor`"]
+    fn metrics_of_a_watch_have_what_the_kernel_counted_and_promtool_takes_them() {
+        let node = Namespace::with_veth();
+        node.ip("address add 10.9.0.1/24 dev veth0");
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("watch.redb");
+        let watch =
+            node.watch(&["--serve", "127.0.0.1:7878", "--store", store.to_str().expect("UTF-8"), "-q"]);
+        // To an address that nobody has: asking for it is a packet.
+        run(node.command("bash").args(["-c", "echo > /dev/udp/10.9.0.2/9"]));
+        let scrape = "exec 3<>/dev/tcp/127.0.0.1/7878 && \
+                      printf 'GET /metrics HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && \
+                      sed '1,/^\\r$/d' <&3";
+        let value = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.trim().parse::<f64>().ok())
+        };
+        let mut text = String::new();
+        crate::netns::until("a packet was counted", || {
+            text = run(node.command("bash").args(["-c", scrape]));
+            value(&text, "fedisniff_packets_seen_total{interface=\"veth0\"}").is_some_and(|n| n > 0.0)
+        });
+        assert_eq!(value(&text, "fedisniff_interfaces"), Some(1.0), "{text}");
+        assert_eq!(value(&text, "fedisniff_packets_seen_total{interface=\"gone interfaces\"}"), Some(0.0));
+        assert!(value(&text, "fedisniff_frames_total").is_some(), "{text}");
+        let file = folder.path().join("metrics");
+        std::fs::write(&file, &text).expect("written");
+        let checked = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(std::fs::File::open(&file).expect("it is there"))
+            .output()
+            .expect("promtool (`cargo xtask setup`)");
+        assert!(checked.status.success(), "{}{}", stdout(&checked), stderr(&checked));
+        watch.end("INT");
+    }
 }

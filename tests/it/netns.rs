@@ -74,7 +74,12 @@ impl Namespace {
         let stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
         let mut watch = Watch { child, stderr };
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut watch.stderr, &mut line).expect("a line");
+        // The viewer's address is told first.
+        while line.is_empty() || line.starts_with("The viewer is at ") {
+            line.clear();
+            let read = std::io::BufRead::read_line(&mut watch.stderr, &mut line).expect("a line");
+            assert!(read > 0, "it ended at once");
+        }
         assert!(line.starts_with("Watching "), "{line}");
         watch
     }
