@@ -26,7 +26,9 @@ const NEEDS: &[Need] = &[
     need("npm", "npm", "to build and test the viewer"),
     need("chromium", "chromium", "to test the viewer"),
     need("zstd", "zstd", "the tests make compressed captures"),
+    need("promtool", "prometheus", "checks the viewer's metrics; the server itself never runs"),
     need("ip", "iproute2", "network namespaces"),
+    need("sysctl", "procps", "the tests of doctor and of clsact set and look"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
     need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
@@ -189,7 +191,7 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
 }
 
 /// While it lives, packages that are installed do not start their services (Debian's `invoke-rc.d` asks
-/// `policy-rc.d`, and 101 means "forbidden by policy"); afterwards nginx's does not start at boot either.
+/// `policy-rc.d`, and 101 means "forbidden by policy"); afterwards they do not start at boot either.
 struct NoServices {
     ours: bool,
 }
@@ -209,7 +211,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 2>/dev/null; true";
+        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 prometheus 2>/dev/null; true";
         let undo = if self.ours { format!("rm -f {POLICY}; {forbid}") } else { forbid.to_owned() };
         if let Err(error) = as_root("sh").and_then(|mut sh| run_command(sh.args(["-c", &undo]))) {
             eprintln!("setup: {error:#}");

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sniffer_ebpf::select::{PortPolicy, Selection, flag};
 
-use super::Interfaces;
+use super::{Interfaces, Sweeper};
 
 /// Ports whose connections are TLS: only the ClientHello is copied, which names the server.
 pub const TLS_PORTS: [u16; 2] = [443, 8443];
@@ -32,6 +32,9 @@ pub struct Options {
     pub queue_octets: usize,
     /// How to attach; `None` for TCX where the kernel has it.
     pub attach_by: Option<AttachBy>,
+    /// How this program is started as the process beside, which removes what a killed one leaves where programs are
+    /// attached by clsact: it calls [`super::sweep_after`]. Without one, the next start removes it.
+    pub sweeper: Option<Sweeper>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             ring_octets: 32 << 20,
             queue_octets: 16 << 20,
             attach_by: None,
+            sweeper: None,
         }
     }
 }
