@@ -27,6 +27,8 @@ const IPERF: u16 = 5201;
 /// Octets of a large body: about a picture.
 const LARGE: usize = 4 << 20;
 
+const SURICATA: &str = include_str!("../../../tests/bench/suricata.yaml");
+
 /// Measures.
 pub(super) fn run(bench: &Bench) -> Result<String> {
     if !bench.alone {
@@ -206,6 +208,15 @@ impl Pods {
                 temp("proxy")
             ),
         )?;
+        // The configuration of the other benchmarks, on an interface, and saying when it has begun.
+        let suricata = SURICATA.replace("default-log-level: error", "default-log-level: notice");
+        std::fs::write(
+            self.folder.join("suricata.yaml"),
+            format!(
+                "{suricata}\naf-packet:\n  - interface: vethserver\n    cluster-id: 99\n    cluster-type: cluster_flow\n    \
+                 defrag: yes\n"
+            ),
+        )?;
         std::fs::write(
             self.folder.join("haproxy.cfg"),
             format!(
@@ -301,7 +312,7 @@ impl Pods {
         let dumped = self.path("dumpcap.pcapng");
         let suricata = self.path("suricata");
         let _ = std::fs::create_dir(&suricata);
-        let rules = bench_suricata();
+        let rules = self.path("suricata.yaml");
         let mitm = format!("reverse:http://10.42.0.11:{NGINX}");
         let listen = PROXY.to_string();
         let (haproxy, caddy, nginx) =
@@ -411,10 +422,6 @@ fn stop(child: &mut Child, signal: Signal) {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-fn bench_suricata() -> String {
-    crate::shell::root().join("tests/bench/suricata.yaml").display().to_string()
 }
 
 /// A program that watches or proxies; stopped when this is dropped.
