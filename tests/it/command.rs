@@ -12,7 +12,7 @@ use serde_json::Value;
 const SMALL: &str = "s08-egress-reject-traefik.pcapng.zst";
 
 /// The program, built once from the same sources as this test.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let status = Command::new(env!("CARGO"))

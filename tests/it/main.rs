@@ -5,6 +5,7 @@ mod captures;
 mod command;
 mod conversations;
 mod hostile;
+mod kernel;
 mod lab;
 mod recovery;
 mod tidy;
