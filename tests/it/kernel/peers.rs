@@ -159,13 +159,14 @@ pub(super) fn told(exchange: &Value) -> Talk {
         let hash = body["sha256"].as_str().map_or_else(|| size_and_hash(&[]).1, str::to_owned);
         (size, hash)
     };
+    let complete = |side: &str| exchange[side]["body"]["complete"] == true;
     let none = |field: &str| exchange[field].as_array().is_some_and(Vec::is_empty);
     Talk {
         target: text("/request/target"),
         sent: body("request"),
         answered: body("response"),
         server: text("/server/address"),
-        whole: none("gaps") && none("anomalies"),
+        whole: none("gaps") && none("anomalies") && complete("request") && complete("response"),
     }
 }
 

@@ -24,6 +24,8 @@ static OBJECT: &[u8] =
 
 /// `TC_ACT_UNSPEC`, which is -1: the next program runs.
 const NEXT: u32 = u32::MAX;
+/// A test run of less than an IPv6 header is refused.
+const SHORTEST_RUN: usize = 14 + 40;
 /// What `BPF_PROG_TEST_RUN` gives as the packet's interface: `lo`, which is always the first.
 const LOOPBACK: u32 = 1;
 
@@ -35,7 +37,7 @@ pub(super) struct Programs {
 }
 
 /// Everything but what a test says otherwise.
-const ALL: Selection = Selection {
+pub(super) const ALL: Selection = Selection {
     flags: flag::TCP | flag::DNS,
     other_ports: PortPolicy::Everything as u32,
     snap_length: u32::MAX,
@@ -313,12 +315,10 @@ fn what_is_selected_is_copied_octet_for_octet_and_the_rest_is_counted() {
 #[test]
 #[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn frames_that_are_cut_or_damaged_anywhere_harm_nothing() {
-    // The least that the kernel makes a packet of.
-    const LEAST: usize = 14;
     let mut programs = Programs::load(ALL, &[(80, PortPolicy::ClientHello)]);
     let mut random = Random(20);
     for (_, frame, _) in forms() {
-        for length in LEAST..frame.len() {
+        for length in SHORTEST_RUN..frame.len() {
             programs.takes(&frame[..length]);
         }
         for _ in 0..100 {
@@ -327,13 +327,55 @@ fn frames_that_are_cut_or_damaged_anywhere_harm_nothing() {
                 let at = random.below(damaged.len() as u64) as usize;
                 damaged[at] = random.next() as u8;
             }
-            damaged.truncate(LEAST.max(random.below(damaged.len() as u64 * 2) as usize));
-            programs.takes(&damaged);
+            damaged.truncate(SHORTEST_RUN.max(random.below(damaged.len() as u64 * 2) as usize));
+            if damaged.len() >= SHORTEST_RUN {
+                programs.takes(&damaged);
+            }
         }
     }
     // Cut within the TCP header there are no ports or flags to judge by.
-    let whole = of_length(54);
-    assert!(!programs.takes(&whole[..47]));
+    assert!(!Programs::load(ALL, &[]).takes(&ethernet(&[0x8100; 2], 0x0800, &of_length(54)[14..47])));
+}
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn frames_of_every_length_from_nothing_are_counted_once_on_a_veth() {
+    let mut node = Node::new("cut");
+    node.run("node", "sh", &["-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"]);
+    node.loose_pod("a", 10);
+    node.run("a", "sh", &["-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"]);
+    let (mut programs, index) = on_vetha(&node);
+    // A tag would be taken off before the program runs.
+    let frames = forms().into_iter().map(|(_, frame, _)| frame).filter(|f| ![0x81, 0x88].contains(&f[12]));
+    // The least that a packet socket sends is an Ethernet header.
+    let cut = |frame: Vec<u8>| (14..=frame.len()).map(move |length| frame[..length].to_vec());
+    let frames: Vec<Vec<u8>> = frames.flat_map(cut).collect();
+    let sent = frames.clone();
+    node.inside("a", move || {
+        let raw = Raw::open("eth0");
+        sent.iter().for_each(|frame| raw.send(frame));
+    })
+    .join()
+    .expect("sent");
+    let counted = programs.counted(index, Hook::Ingress);
+    assert_eq!((counted.seen, counted.lost), (frames.len() as u64, 0));
+    assert_eq!(counted.skipped + counted.copied, counted.seen);
+    let records = programs.records();
+    assert_eq!(records.len() as u64, counted.copied);
+    let mut left = frames.iter();
+    for (_, octets) in records {
+        assert!(left.any(|frame| *frame == octets), "in order, and as it was sent: {octets:?}");
+    }
+}
+
+/// The programs on the veth of the node's pod `a`, and its index.
+fn on_vetha(node: &Node) -> (Programs, u32) {
+    let attached = || {
+        let mut programs = Programs::load(ALL, &[]);
+        programs.attach("vetha", LinkOrder::default);
+        (programs, nix::net::if_::if_nametoindex("vetha").expect("an interface"))
+    };
+    node.inside("node", attached).join().expect("attached")
 }
 
 #[test]
@@ -351,14 +393,7 @@ fn lengths_around_every_edge_of_the_records_are_copied_whole() {
         .filter(|length| *length <= 65_549)
         .collect();
     let sent = lengths.clone();
-    let (mut programs, index) = node
-        .inside("node", || {
-            let mut programs = Programs::load(ALL, &[]);
-            programs.attach("vetha", LinkOrder::default);
-            (programs, nix::net::if_::if_nametoindex("vetha").expect("an interface"))
-        })
-        .join()
-        .expect("attached");
+    let (mut programs, index) = on_vetha(&node);
     node.inside("a", move || {
         let raw = Raw::open("eth0");
         sent.into_iter().for_each(|length| raw.send(&of_length(length)));

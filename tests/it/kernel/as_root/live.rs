@@ -43,8 +43,9 @@ fn told_between(exchanges: &[Value], talks: &[Timed], from: Instant, to: Instant
     for (_, _, talk) in talks.iter().filter(|(begin, end, _)| *begin > from && *end < to) {
         assert_eq!(told.iter().filter(|t| *t == talk).count(), 1, "{talk:?} in {told:#?}");
     }
-    let others: Vec<_> = told.iter().filter(|t| !talks.iter().any(|(_, _, talk)| talk == *t)).collect();
-    assert!(others.len() <= 2 && others.iter().all(|t| !t.whole || t.target == "?"), "{others:#?}");
+    for other in told.iter().filter(|t| !talks.iter().any(|(_, _, talk)| talk == *t)) {
+        assert!(!other.whole, "made up: {other:?}");
+    }
 }
 
 /// Nothing is attached, at once or a moment after the process has gone.
@@ -159,7 +160,7 @@ fn other_programs_on_the_hooks_see_every_packet_before_and_behind() {
     let grown = |now: [u64; 2], before: [u64; 2]| [now[0] - before[0], now[1] - before[1]];
     let (by_first, by_last) = (grown(seen(&before), first), grown(seen(&behind), then));
     assert_eq!(by_first, by_last);
-    assert!(by_first.iter().all(|packets| *packets > 40), "{by_first:?}");
+    assert!(by_first.iter().all(|packets| *packets > 20), "{by_first:?}");
     let told = watch.finish();
     same(&told.exchanges, &talks);
     told.lost_nothing();
