@@ -200,13 +200,20 @@ pub struct Live {
 
 /// What the threads share.
 pub(crate) struct Shared {
+    /// Watching shall end.
     stop: AtomicBool,
+    /// Nothing is attached any more: what is in the ring buffer now is the last.
+    detached: AtomicBool,
     snapshot: Mutex<Snapshot>,
 }
 
 impl Shared {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
     }
 
     fn snapshot(&self) -> std::sync::MutexGuard<'_, Snapshot> {
@@ -227,15 +234,34 @@ impl Live {
         }
         let (programs, attach::Maps { records, ignored }) = attach::Programs::load(options)?;
         let by = programs.by();
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), snapshot: Mutex::default() });
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            snapshot: Mutex::default(),
+        });
         let queue = Arc::new(queue::Queue::new(options.queue_octets));
         let reader = ring::Reader::new(records, Arc::clone(&queue), Arc::clone(&shared));
         let follower =
             watch::Follower::start(programs, options.interfaces.clone(), Arc::clone(&queue), &shared)?;
         let mut live = Self { shared, queue, threads: Vec::new(), by, ignored };
-        live.threads.push(spawn("follow", move || follower.run())?);
-        live.threads.push(spawn("capture", move || reader.run())?);
+        let shared = Arc::clone(&live.shared);
+        live.spawn("follow", move || {
+            // Also when it panics: what waits for it goes on.
+            let _end = AtEnd(|| shared.detached.store(true, Ordering::Release));
+            follower.run();
+        })?;
+        let queue = Arc::clone(&live.queue);
+        live.spawn("capture", move || {
+            let _end = AtEnd(|| queue.close());
+            reader.run();
+        })?;
         Ok(live)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), LiveError> {
+        let thread = std::thread::Builder::new().name(format!("fedisniff-{name}")).spawn(body);
+        self.threads.push(thread.map_err(LiveError::Links)?);
+        Ok(())
     }
 
     /// How the programs are attached.
@@ -278,27 +304,31 @@ impl Live {
         snapshot
     }
 
-    /// Detaches everywhere and empties the ring buffer; [`Self::take`] gives what is left, then the end.
-    pub fn stop(&mut self) {
+    /// Begins the end: the programs are detached everywhere, then the ring buffer is emptied. Meanwhile and after it
+    /// [`Self::take`] gives what is left, then the end; so nothing that was copied is missed.
+    pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // In their order: first no more frames come, then the last ones are read.
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a capture thread panicked");
-            }
-        }
-        self.queue.close();
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         self.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a capture thread panicked");
+            }
+        }
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {
-    std::thread::Builder::new().name(format!("fedisniff-{name}")).spawn(body).map_err(LiveError::Links)
+/// Does something when it goes out of scope.
+struct AtEnd<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Removes what a fedisniff that was killed has left: pinned programs, maps and links, and clsact filters on this

@@ -58,9 +58,9 @@ fn born(ip: &mut ChildStdin) -> Vec<Duration> {
 /// How long the kernel takes to attach both programs, when that is all that is done: it waits for a grace period of RCU
 /// after each. What fedisniff itself takes is what is beyond that.
 fn attached_by_hand() -> Vec<Duration> {
+    let mut programs = Programs::load(ALL, &[]);
     (0..BY_HAND)
         .map(|number| {
-            let mut programs = Programs::load(ALL, &[]);
             let begin = Instant::now();
             programs.attach(&format!("p{number}"), LinkOrder::default);
             begin.elapsed()
