@@ -241,19 +241,20 @@ impl Live {
         });
         let queue = Arc::new(queue::Queue::new(options.queue_octets));
         let reader = ring::Reader::new(records, Arc::clone(&queue), Arc::clone(&shared));
-        let follower =
-            watch::Follower::start(programs, options.interfaces.clone(), Arc::clone(&queue), &shared)?;
-        let mut live = Self { shared, queue, threads: Vec::new(), by, ignored };
-        let shared = Arc::clone(&live.shared);
-        live.spawn("follow", move || {
-            // Also when it panics: what waits for it goes on.
-            let _end = AtEnd(|| shared.detached.store(true, Ordering::Release));
-            follower.run();
-        })?;
-        let queue = Arc::clone(&live.queue);
+        let mut live =
+            Self { shared: Arc::clone(&shared), queue: Arc::clone(&queue), threads: Vec::new(), by, ignored };
+        let closed = Arc::clone(&queue);
         live.spawn("capture", move || {
-            let _end = AtEnd(|| queue.close());
+            let _end = AtEnd(|| closed.close());
             reader.run();
+        })?;
+        // Also when the start fails or the thread panics: the reading thread waits for it.
+        let detached = Arc::clone(&shared);
+        let end = AtEnd(move || detached.detached.store(true, Ordering::Release));
+        let follower = watch::Follower::start(programs, options.interfaces.clone(), queue, &shared)?;
+        live.spawn("follow", move || {
+            let _end = end;
+            follower.run();
         })?;
         Ok(live)
     }

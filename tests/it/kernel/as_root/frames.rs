@@ -227,7 +227,7 @@ fn tcp(ports: (u16, u16), sequence: u32, flags: u8, options: &[u8], payload: &[u
     segment.extend_from_slice(&ports.0.to_be_bytes());
     segment.extend_from_slice(&ports.1.to_be_bytes());
     segment.extend_from_slice(&sequence.to_be_bytes());
-    segment.extend_from_slice(&[0, 0, 0, 0, ((20 + options.len()) / 4 << 4) as u8, flags, 1, 0, 0, 0, 0, 0]);
+    segment.extend_from_slice(&[0, 0, 0, 0, ((20 + options.len()) << 2) as u8, flags, 1, 0, 0, 0, 0, 0]);
     segment.extend_from_slice(options);
     segment.extend_from_slice(payload);
     segment
