@@ -3,20 +3,19 @@
 //!
 //! ```text
 //! reading thread: Source -> Pipeline -> filter -> print     (never waits for a browser; waits for the disk, bounded)
-//!                                   \-> channel -> writing thread: Store -> viewer's events
+//!                                   \-> Batch -> writing thread: Store -> viewer's events
 //! tokio: viewer, signals
 //! ```
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sniffer::pipeline::Told;
-use sniffer::store::Store;
+use sniffer::store::{Batch, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether and why to stop: set by a signal, looked at by everyone.
@@ -124,36 +123,29 @@ impl io::Read for StoppableInput {
     }
 }
 
-/// Exchanges on their way to the store, at most so many octets of bodies at once: a slow disk makes the reader wait,
-/// it never makes the process grow.
+/// Exchanges on their way to the store, in their stored form and at most so many octets at once: a slow disk makes the
+/// reader wait, it never makes the process grow.
 struct Queue {
     state: Mutex<QueueState>,
-    changed: Condvar,
+    /// For the writer: there is something to write.
+    filled: Condvar,
+    /// For the reader: there is room again.
+    emptied: Condvar,
 }
 
-#[derive(Default)]
 struct QueueState {
-    waiting: VecDeque<Told>,
-    octets: usize,
+    waiting: Batch,
     closed: bool,
     failed: bool,
 }
 
-/// Octets that may wait for the store.
+/// Octets that make a durable commit at once, about. Each commit costs an fsync, and rewrites the upper pages of the
+/// store's trees; see the store's figures.
+const BATCH_OCTETS: usize = 3 << 20;
+/// Octets that may wait for the store while it commits.
 const QUEUE_OCTETS: usize = 4 << 20;
-/// Exchanges that one durable commit carries at most. Each commit costs an fsync; see the store's figures.
-const BATCH: usize = 1_024;
-/// How long a batch may wait for more.
+/// How long exchanges may wait for more.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
-
-fn weight(told: &Told) -> usize {
-    let body = |m: &sniffer::http::Message| m.body.bytes.len() + 512;
-    let request = told.exchange.request.as_ref().map_or(0, |r| body(&r.message));
-    let response = told.exchange.response.as_ref().map_or(0, |r| body(&r.message));
-    let websocket =
-        told.exchange.websocket.as_ref().map_or(0, |w| w.messages.iter().map(|m| m.bytes.len() + 64).sum());
-    1_024 + request + response + websocket
-}
 
 impl Queue {
     fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
@@ -170,23 +162,24 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Starts the thread. `stored` is called with each batch after it is durable.
-    pub(crate) fn start(store: Store, mut stored: impl FnMut(&[Told]) + Send + 'static) -> Self {
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
+    pub(crate) fn start(store: Store, mut stored: impl FnMut(&Batch) + Send + 'static) -> Self {
+        let state = QueueState { waiting: store.batch(), closed: false, failed: false };
+        let queue =
+            Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() });
         let taken = Arc::clone(&queue);
         let thread = std::thread::spawn(move || {
             let mut added = 0;
-            while let Some(batch) = next_batch(&taken) {
-                match store.append(&batch) {
+            while let Some(mut batch) = next_batch(&taken) {
+                match store.write(&mut batch) {
                     Ok(new) => added += new as u64,
                     Err(error) => {
-                        let mut state = taken.lock();
-                        state.failed = true;
-                        state.waiting.clear();
-                        taken.changed.notify_all();
+                        taken.lock().failed = true;
+                        taken.emptied.notify_all();
                         return Err(error.into());
                     }
                 }
                 stored(&batch);
+                taken.lock().waiting.recycle(batch);
             }
             Ok(added)
         });
@@ -195,20 +188,19 @@ impl Recorder {
 
     /// Hands an exchange over; waits while the queue is full. False when the store has failed: stop reading, and
     /// learn the cause from [`Self::finish`].
-    pub(crate) fn push(&self, told: Told) -> bool {
-        let weight = weight(&told);
+    pub(crate) fn push(&self, told: &Told) -> bool {
         let mut state = self.queue.lock();
-        while state.octets >= QUEUE_OCTETS && !state.failed {
-            state = self.queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.waiting.octets() >= QUEUE_OCTETS && !state.failed {
+            state = self.queue.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.failed {
             return false;
         }
-        state.octets += weight;
-        state.waiting.push_back(told);
+        let before = state.waiting.octets();
+        state.waiting.push(&told.exchange, &told.reading);
         // Wake the writer for the first, and for a full batch; not for each.
-        if state.waiting.len() == 1 || state.waiting.len() == BATCH {
-            self.queue.changed.notify_all();
+        if before == 0 || before < BATCH_OCTETS && state.waiting.octets() >= BATCH_OCTETS {
+            self.queue.filled.notify_all();
         }
         true
     }
@@ -225,7 +217,7 @@ impl Recorder {
 
     fn close(&self) {
         self.queue.lock().closed = true;
-        self.queue.changed.notify_all();
+        self.queue.filled.notify_all();
     }
 }
 
@@ -235,25 +227,32 @@ impl Drop for Recorder {
     }
 }
 
-fn next_batch(queue: &Queue) -> Option<Vec<Told>> {
+fn next_batch(queue: &Queue) -> Option<Batch> {
     let mut state = queue.lock();
     loop {
         if !state.waiting.is_empty() {
-            if !state.closed && state.waiting.len() < BATCH && state.octets < QUEUE_OCTETS {
-                let (waited, _) =
-                    queue.changed.wait_timeout(state, BATCH_WAIT).unwrap_or_else(PoisonError::into_inner);
-                state = waited;
+            if !state.closed && state.waiting.octets() < BATCH_OCTETS {
+                let deadline = Instant::now() + BATCH_WAIT;
+                // Who waits for the first is also woken by it; the rest of the time is for more.
+                while !state.closed && state.waiting.octets() < BATCH_OCTETS {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    let (waited, _) =
+                        queue.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                    state = waited;
+                }
             }
-            let count = state.waiting.len().min(BATCH);
-            let batch: Vec<Told> = state.waiting.drain(..count).collect();
-            let taken: usize = batch.iter().map(weight).sum();
-            state.octets = state.octets.saturating_sub(taken);
-            queue.changed.notify_all();
+            // When much comes, the last chunk is left to be filled.
+            let all = state.waiting.octets() < BATCH_OCTETS;
+            let batch = state.waiting.take(all);
+            queue.emptied.notify_all();
             return Some(batch);
         }
         if state.closed {
             return None;
         }
-        state = queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state = queue.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
 }

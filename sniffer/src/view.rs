@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::activitypub::{Digest, Lint, OriginSource, Reading, Scheme, SignatureVerdict, Visibility};
+use crate::activitypub::{Digest, Link, Lint, OriginSource, Reading, Scheme, SignatureVerdict, Visibility};
 use crate::frame::Timestamp;
 use crate::http::{Anomaly, Body, Exchange, ExchangeId, GapMark, Headers, Timing, WebSocket};
 
@@ -60,6 +60,8 @@ struct RequestView<'a> {
     headers: HeadersView<'a>,
     trailers: HeadersView<'a>,
     body: BodyView<'a>,
+    first_byte: String,
+    last_byte: String,
 }
 
 #[derive(Serialize)]
@@ -70,6 +72,8 @@ struct ResponseView<'a> {
     headers: HeadersView<'a>,
     trailers: HeadersView<'a>,
     body: BodyView<'a>,
+    first_byte: String,
+    last_byte: String,
 }
 
 #[derive(Serialize)]
@@ -146,6 +150,8 @@ struct ReadingView<'a> {
     reason: Option<&'a str>,
     federation: bool,
     lints: &'a [Lint],
+    caused_by: Option<Link>,
+    caused: &'a [Link],
 }
 
 #[derive(Serialize)]
@@ -254,6 +260,8 @@ impl<'a> ExchangeView<'a> {
                 headers: HeadersView(&r.message.headers),
                 trailers: HeadersView(&r.message.trailers),
                 body: body_view(&r.message.body),
+                first_byte: r.message.first_byte.to_string(),
+                last_byte: r.message.last_byte.to_string(),
             }),
             response: exchange.response.as_ref().map(|r| ResponseView {
                 status: r.status,
@@ -262,6 +270,8 @@ impl<'a> ExchangeView<'a> {
                 headers: HeadersView(&r.message.headers),
                 trailers: HeadersView(&r.message.trailers),
                 body: body_view(&r.message.body),
+                first_byte: r.message.first_byte.to_string(),
+                last_byte: r.message.last_byte.to_string(),
             }),
             interim: exchange
                 .interim
@@ -301,6 +311,8 @@ impl<'a> ExchangeView<'a> {
                 reason: reading.reason.as_deref(),
                 federation: reading.federation,
                 lints: &reading.lints,
+                caused_by: reading.caused_by,
+                caused: &reading.caused,
             },
         }
     }
@@ -369,6 +381,10 @@ pub struct Row {
     pub anomalies: u32,
     /// It became a WebSocket.
     pub websocket: bool,
+    /// What made it necessary, where that ended first.
+    pub caused_by: Option<Link>,
+    /// What it made necessary and ended first.
+    pub caused: Vec<Link>,
 }
 
 fn id_as_text<S: Serializer>(id: &ExchangeId, to: S) -> Result<S::Ok, S::Error> {
@@ -421,6 +437,26 @@ impl Row {
             lint_warnings: lints(crate::activitypub::Severity::Warn),
             anomalies: count(exchange.anomalies.len()),
             websocket: exchange.websocket.is_some(),
+            caused_by: reading.caused_by,
+            caused: reading.caused.clone(),
+        }
+    }
+}
+
+/// Gives each row the cause that another of them names (see [`Row::caused`]). What held a request is a better guess
+/// than what came before it; what an id proves is no guess.
+pub fn tie(rows: &mut [Row]) {
+    let mut causes: BTreeMap<ExchangeId, Link> = BTreeMap::new();
+    for row in rows.iter() {
+        for effect in &row.caused {
+            causes.insert(effect.id, Link { id: row.id, proven: effect.proven });
+        }
+    }
+    for row in rows {
+        if let Some(cause) = causes.get(&row.id)
+            && (cause.proven || row.caused_by.is_none_or(|known| !known.proven))
+        {
+            row.caused_by = Some(*cause);
         }
     }
 }

@@ -18,7 +18,7 @@ export const traffic = () => JSON.parse(gunzipSync(readFileSync(join(here, 'traf
 const FIELDS = {
   'request.method': 'string', 'request.target': 'string', 'request.path': 'string', 'request.host': 'string', 'response.status': 'int', 'timing.total_us': 'int',
   'reading.kind': 'string', 'reading.sentence': 'string', 'reading.reason': 'string', 'activity.type': 'string', 'activity.id': 'string', 'activity.actor': 'string', 'activity.object': 'string', 'activity.inner': 'string',
-  'signature.verdict': 'string', 'signature.scheme': 'string', 'signature.key_id': 'string', digest: 'string', 'origin.host': 'string', 'origin.address': 'string', 'body.text': 'string', 'id': 'string',
+  'signature.verdict': 'string', 'signature.scheme': 'string', 'signature.key_id': 'string', digest: 'string', 'origin.host': 'string', 'origin.address': 'string', 'client.address': 'string', 'body.text': 'string', 'id': 'string',
 };
 class FilterError extends Error {
   constructor(message, column, help) { super(message); this.column = column; this.help = help; }
@@ -57,6 +57,7 @@ function compile(text) {
     if (t.op === '[') { const list = []; while (!peek(']')) { list.push(or()); if (peek(',')) i++; } eat(']'); return (x) => list.map((f) => f(x)); }
     if (t.name === 'true' || t.name === 'false') return () => t.name === 'true';
     if (t.name === 'null') return () => null;
+    if (t.name === 'size') { eat('('); if (tokens[i++]?.name !== 'gaps') throw new FilterError('size of what?', t.at + 1); eat(')'); return (x) => x.row.gaps; }
     if (!t.name) throw new FilterError(`unexpected ${t.op}`, t.at + 1);
     let path = t.name;
     while (peek('.') && tokens[i + 1]?.name && tokens[i + 2]?.op !== '(') { path += '.' + tokens[i + 1].name; i += 2; }
@@ -108,6 +109,7 @@ function odd(after) {
   const make = (i, row, exchange, request = '', response = '') => {
     const id = idOf(ns + BigInt(i) * 100_000_000n, BigInt(i));
     const started = textOf(ns + BigInt(i) * 100_000_000n);
+    for (const side of ['request', 'response']) if (exchange[side]) exchange[side] = { first_byte: started, last_byte: textOf(nsOf(started) + 300_000n), ...exchange[side] };
     return {
       row: { ...after.row, id, started, activity: null, activity_id: null, excerpt: null, visibility: null, reason: null, slots: [], scheme: null, signature: 'unsigned', digest: 'absent', ...row },
       exchange: { ...after.exchange, id, started, ...exchange, reading: { ...after.exchange.reading, activity: null, lints: [], signature: { scheme: null, key_id: null, algorithm: null, covered: [], verdict: 'unsigned', explanation: null }, digest: 'absent', ...exchange.reading } },
@@ -156,7 +158,8 @@ export async function start(options = {}) {
     return lo;
   };
   const listeners = new Set();
-  let down = false, eventId = 0, lost = options.lost ? { frames: 1204, gap_bytes: 41877, gaps: 3 } : { frames: 0, gap_bytes: 0, gaps: 0 };
+  let down = false, eventId = 0, lost = { frames: 0, gap_bytes: 0, gaps: 0, exchanges: 0, from: null, to: null, interfaces: [] };
+  if (options.lost) lost = { frames: 1204, gap_bytes: 41877, gaps: 6, exchanges: 6, from: all[100].row.started, to: all[105].row.started, interfaces: [{ name: 'veth15b6483c', frames: 1204, exchanges: 6 }] };
   const kind = options.kind ?? (options.live || options.hold ? 'live' : 'file');
   const counts = () => { let federation = 0; if (many) federation = many; else for (const e of all) if (e.row.federation) federation++; return { exchanges: size(), federation }; };
   const status = () => ({
@@ -308,7 +311,7 @@ export async function start(options = {}) {
     push,
     traffic: all,
     resync: () => send('resync', {}),
-    lose: (frames) => { lost = { frames, gap_bytes: frames * 1448, gaps: 3 }; send('status', status()); },
+    lose: (frames) => { lost = { ...lost, frames, gap_bytes: frames * 1448, gaps: 3 }; send('status', status()); },
     /** The node is gone: open connections break, new ones are refused. */
     cut: () => { down = true; for (const s of sockets) s.destroy(); },
     mend: () => { down = false; },

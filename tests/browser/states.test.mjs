@@ -39,6 +39,35 @@ test('a live row arrives by itself, and the list follows the end', async () => {
   assert.ok(gap < 5);
 });
 
+test('the row that was pressed is opened, however many arrive before the button is let go', async () => {
+  await open({ hold: 120 });
+  await ready(page);
+  await page.locator('.state', { hasText: 'Live' }).waitFor();
+  const pressed = rows(page).last();
+  const id = await pressed.getAttribute('data-id');
+  const box = await pressed.boundingBox();
+  const before = await counted();
+  await page.mouse.move(box.x + 300, box.y + 10);
+  await page.mouse.down();
+  mock.push(100);
+  await until(async () => (await counted()) >= before + 50, 'the rows that arrive meanwhile');
+  await page.mouse.up();
+  await until(() => query().get('sel') === id, 'the row that was pressed');
+  await page.locator('.detail h1').waitFor();
+});
+
+test('dragging over a row selects its text, and opens nothing', async () => {
+  await open({});
+  await ready(page);
+  const box = await rows(page).last().locator('.sentence').boundingBox();
+  await page.mouse.move(box.x + 2, box.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 90, box.y + 8, { steps: 5 });
+  await page.mouse.up();
+  assert.ok((await page.evaluate(() => getSelection().toString())).length > 3);
+  assert.equal(query().get('sel'), null);
+});
+
 test('scrolling up stops following, the bar counts what is newer, End returns', async () => {
   await open({ hold: 60 });
   await ready(page);
@@ -122,7 +151,14 @@ test('loss has a number, a banner that goes, marks and a band that stay', async 
   await open({ lost: true }, '', { q: 'reading.kind == "inbox-delivery" || reading.kind != "x"' });
   await ready(page);
   await page.locator('.banner.warn').waitFor();
-  assert.match(await page.locator('.banner.warn').innerText(), /1\s?204 packets lost/);
+  assert.match(await page.locator('.banner.warn').innerText(), /1\s?204 packets lost on veth15b6483c, \d\d:\d\d:\d\d\.\d+ to \d\d:\d\d:\d\d\.\d+, as the capture says\. 6 exchanges have gaps/);
+  await page.getByRole('button', { name: 'What to change' }).click();
+  await page.getByRole('note').getByText('tcpdump -B').waitFor();
+  await page.getByRole('button', { name: 'Show them' }).click();
+  await until(async () => (await counted()) === 6, 'the exchanges that are touched, the last among them');
+  assert.equal(await page.locator('.row:not(.lossy)').count(), 0);
+  await page.goBack();
+  await until(async () => (await counted()) > 6, 'the others');
   await page.getByRole('button', { name: 'Dismiss' }).click();
   await until(async () => (await page.locator('.banner.warn').count()) === 0, 'the banner to go');
   assert.match(await page.locator('.facts').innerText(), /1\s?204\s+lost/);
@@ -166,7 +202,7 @@ test('WebSocket messages, pictures, gaps, oddities and lone halves are shown as 
   assert.match(await page.locator('#panel-response').innerText(), /X-Trailer[\s\S]*103/);
   await show(2);
   assert.match(await page.locator('.trouble.warn').innerText(), /Bytes of this exchange are missing/);
-  assert.match(await page.locator('#panel-bytes').innerText(), /1\s?448 B missing to the server at 812: acked-unseen/);
+  assert.match(await page.locator('#panel-bytes').innerText(), /to the server\s+missing \(acked-unseen, at byte 812\)\s+1\s?448/);
   assert.match(await page.locator('#panel-bytes').innerText(), /conflicting-retransmission/);
   assert.match(await page.locator('.lints').innerText(), /date-skew/);
   assert.equal(await page.locator('#panel-request .unknown').count(), 3);

@@ -160,6 +160,33 @@ test('the keyboard alone reads the list', async () => {
   await until(async () => (await page.locator('.newer').count()) === 0, 'the end');
 });
 
+test('the gutter ties a fetch to its cause, and h and l go along', async () => {
+  await open();
+  await ready(page);
+  await page.keyboard.press('Home');
+  await settled();
+  await page.locator('.rails path').first().waitFor({ state: 'attached' });
+  // A row that says its cause, which is on the page.
+  const effect = page.locator('.row.fetch[aria-label*="caused by"]').first();
+  const id = await effect.getAttribute('data-id');
+  assert.match(await effect.locator('.gutter').getAttribute('title'), /^caused by: /);
+  assert.equal(await effect.locator('.gutter').getAttribute('aria-hidden'), 'true');
+  await effect.hover();
+  await until(async () => (await page.locator('.rails .hot').count()) > 0, 'the line to be brought forward');
+  await until(async () => (await page.locator('.row.kin').count()) >= 1, 'the rows that hang together with it');
+  await effect.click();
+  const lines = page.locator('.detail .line', { hasText: /^Caused by/ });
+  await lines.waitFor();
+  await page.keyboard.press('h');
+  await until(() => query().get('sel') < id, 'what came before in the chain');
+  await page.keyboard.press('l');
+  await until(() => query().get('sel') === id, 'the way back');
+  await lines.locator('a').click();
+  const cause = await until(() => (query().get('sel') !== id ? query().get('sel') : ''), 'the cause');
+  await page.locator('.detail .line', { hasText: /^Caused/ }).locator('a').first().waitFor();
+  assert.ok(cause < id, 'which began before');
+});
+
 test('n goes to the next problem', async () => {
   await open('', { v: 'all' });
   await ready(page);
@@ -290,6 +317,24 @@ test('the theme follows the browser', async () => {
   await until(async () => (await page.evaluate(() => getComputedStyle(document.body).backgroundColor)) === 'rgb(20, 23, 27)', 'dark');
 });
 
+test('the panel of bytes says what came when, and the page itself never scrolls', async () => {
+  await open();
+  await ready(page);
+  await openDelivery();
+  await page.keyboard.press('5');
+  const wire = page.locator('#panel-bytes .wire');
+  await wire.waitFor();
+  await until(async () => (await page.evaluate(() => document.activeElement?.id)) === 'title-bytes', 'the focus on the panel');
+  const said = await wire.locator('tbody tr').allInnerTexts();
+  assert.ok(said.length >= 2 && /request/.test(said[0]) && /response/.test(said.at(-1)), said.join(' | '));
+  const times = said.map((line) => Number(/\d\d\.\d{6}/.exec(line)?.[0]));
+  assert.deepEqual(times, [...times].sort((a, b) => a - b));
+  await page.waitForTimeout(400);
+  assert.deepEqual(await page.evaluate(() => [document.documentElement.scrollTop, document.body.scrollTop]), [0, 0]);
+  const file = await page.request.get(await page.locator('#panel-bytes header a').evaluate((a) => a.href));
+  assert.equal(file.status(), 200);
+});
+
 test('an exchange has a page of its own, with panels in the address', async () => {
   await open();
   await ready(page);
@@ -379,6 +424,51 @@ test('columns can be left out, and the address keeps it', async () => {
   await page.evaluate(() => localStorage.clear());
 });
 
+test('columns are moved and sized, by keys and by the pointer, and stay so', async () => {
+  const heads = () => page.locator('.heads [data-col]').evaluateAll((all) => all.map((el) => el.dataset.col).join(' '));
+  await open();
+  await ready(page);
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('button', { name: 'Move Took to the left' }).focus();
+  await page.keyboard.press('Enter');
+  await until(async () => (await heads()) === 'kind meaning request took status body signature', 'the column to move');
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Move Took to the left', 'the focus must stay');
+  const width = () => page.locator('.heads [data-col=took]').evaluate((el) => el.getBoundingClientRect().width);
+  const before = await width();
+  await page.getByRole('button', { name: 'Make Took wider' }).click();
+  await until(async () => Math.abs((await width()) - before - 8) < 1, 'the column to grow');
+  // In the rows, too: what stands below a head is its column.
+  const under = async (col, cell) => {
+    const [head, below] = await Promise.all([page.locator(`.heads [data-col=${col}]`).boundingBox(), page.locator(`.row ${cell}`).first().boundingBox()]);
+    return below.x >= head.x - 1 && below.x + below.width <= head.x + head.width + 1;
+  };
+  assert.ok(await under('took', '.took'));
+  await page.keyboard.press('Escape');
+  await page.reload();
+  await ready(page);
+  assert.equal(await heads(), 'kind meaning request took status body signature');
+  assert.match(query().get('cols'), /took:\d+,status/);
+
+  const [from, to] = await Promise.all([page.locator('.heads [data-col=signature]').boundingBox(), page.locator('.heads [data-col=kind]').boundingBox()]);
+  await page.mouse.move(from.x + 30, from.y + 12);
+  await page.mouse.down();
+  await page.mouse.move(to.x + 10, to.y + 12, { steps: 6 });
+  await page.mouse.up();
+  await until(async () => (await heads()).startsWith('signature kind'), 'the column that was dragged');
+  const edge = await page.locator('.heads [data-col=kind] .edge').boundingBox();
+  const kind = () => page.locator('.heads [data-col=kind]').evaluate((el) => el.getBoundingClientRect().width);
+  const narrow = await kind();
+  await page.mouse.move(edge.x + 4, edge.y + 10);
+  await page.mouse.down();
+  await page.mouse.move(edge.x + 44, edge.y + 10, { steps: 4 });
+  await page.mouse.up();
+  await until(async () => Math.abs((await kind()) - narrow - 40) < 2, 'the edge that was dragged');
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('button', { name: 'As usual' }).click();
+  await until(async () => (await heads()) === 'kind meaning request status took body signature', 'the usual columns');
+  await page.evaluate(() => localStorage.clear());
+});
+
 test('export offers the three formats for what is listed', async () => {
   await open('', { q: 'reading.kind == "actor"' });
   await ready(page);
@@ -428,9 +518,20 @@ for (const theme of ['dark', 'light'])
         await page.evaluate(readFileSync(axeSource, 'utf8'));
       });
       page.wrong.length = 0;
-      const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-      assert.deepEqual(
-        found.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join('; ')}`),
-        [],
-      );
+      const check = async (state) => {
+        const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+        assert.deepEqual(
+          found.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join('; ')}`),
+          [],
+          state,
+        );
+      };
+      await check('with the detail');
+      // An effect: it names its cause, and its rail is brought forward.
+      await page.locator('.row.fetch').filter({ has: page.locator('.gutter[title]') }).first().click();
+      await page.locator('.linked').first().waitFor();
+      await check('with causes');
+      await page.keyboard.press('Escape');
+      await page.locator('.columnmenu .button').click();
+      await check('with the menu of columns');
     });

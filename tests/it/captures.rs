@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use sniffer::activitypub::Link;
 use sniffer::capture::{Item, Source};
 use sniffer::pipeline::{Config, Counters, Pipeline, Told};
-use sniffer::view::hex;
+use sniffer::view::{Row, hex, tie};
 use tests::truth::Logged;
 
 /// The files of a capture in `tests/traces`: one, or its parts in order.
@@ -240,4 +241,51 @@ fn bodies_have_the_sizes_and_hashes_that_the_servers_logged() {
     }
     assert!(compared > 200, "only {compared} log lines carry hashes");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Two servers that meet, and the Follow that follows: which exchange each of the first ones is because of, as its place
+/// among them. It is what the viewer's first picture draws.
+#[test]
+fn a_first_contact_hangs_together() {
+    let (told, _) = decode("s01-gts-gts-traefik-any");
+    let mut rows: Vec<Row> = told.iter().map(|t| Row::new(&t.exchange, &t.reading)).collect();
+    rows.retain(|row| row.federation);
+    rows.sort_by_key(|row| row.id);
+    tie(&mut rows);
+    let place = |link: &Link| rows.iter().position(|row| row.id == link.id).expect("a cause that was seen");
+    let found: Vec<_> = rows.iter().take(23).map(|row| row.caused_by.as_ref().map(place)).collect();
+    let (actor, theirs, pinned, follow) = (Some(1), Some(6), Some(12), Some(17));
+    let expected = [
+        vec![None, None], // WebFinger and the actor: a person searched
+        vec![actor; 5],   // key, robots.txt, NodeInfo twice, the signer's actor
+        vec![theirs; 4],  // the same the other way, while that was held
+        vec![actor; 2],   // WebFinger, pinned notes
+        vec![pinned; 2],  // key, pinned notes
+        vec![actor; 2],   // followers, follows
+        vec![None],       // the Follow
+        vec![actor],      // outbox
+        vec![pinned; 3],  // followers, follows, outbox
+        vec![follow],     // the Accept
+    ]
+    .concat();
+    assert_eq!(found, expected);
+    assert!(rows[22].caused_by.is_some_and(|link| link.proven), "the Accept names the Follow");
+    assert!(rows[..22].iter().all(|row| row.caused_by.is_none_or(|link| !link.proven)));
+}
+
+#[test]
+fn a_delivery_with_a_foreign_key_that_is_refused_came_from_the_address_that_sent_it() {
+    // The tester at fed1's address signed two deliveries with a key id of gts2; both servers refused them.
+    let (told, _) = decode("s09-signatures-traefik");
+    let foreign: Vec<_> = told
+        .iter()
+        .filter(|t| {
+            t.reading.signature.key_id.as_deref().is_some_and(|key| key.contains("gts2.fediverse.test"))
+        })
+        .map(|t| t.reading.origin.as_ref().expect("a request has an origin"))
+        .filter(|origin| origin.address.as_deref() == Some("10.42.0.31"))
+        .map(|origin| (origin.host.as_deref(), origin.host_from))
+        .collect();
+    let fed1 = (Some("fed1.fediverse.test"), Some(sniffer::activitypub::OriginSource::Learnt));
+    assert_eq!(foreign, [fed1, fed1]);
 }

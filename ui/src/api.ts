@@ -7,6 +7,13 @@ export type Visibility = 'public' | 'unlisted' | 'followers' | 'direct';
 export type View = 'federation' | 'all';
 export type Scheme = 'cavage' | 'rfc9421';
 
+/** A link to what made an exchange necessary, or to what it made necessary. */
+export interface Link {
+  id: string;
+  /** An id says so; else time, hosts and keys do. */
+  proven: boolean;
+}
+
 /** One row of the list. */
 export interface Row {
   id: string;
@@ -38,6 +45,8 @@ export interface Row {
   lint_warnings: number;
   anomalies: number;
   websocket: boolean;
+  caused_by: Link | null;
+  caused: Link[];
 }
 
 /** A header field; a part is `null` where HPACK state was lost. */
@@ -57,6 +66,8 @@ export interface Message {
   headers: Header[];
   trailers: Header[];
   body: BodyFacts;
+  first_byte: string;
+  last_byte: string;
 }
 
 export interface WsMessage {
@@ -155,7 +166,16 @@ export interface Status {
   store: { path: string; exchanges: number; federation: number; file_bytes: number; oldest: string | null; newest: string | null };
   /** What the stages have counted; only what the page shows is named here. */
   counters: { flow: { frames: number; flows: number }; http: { other_flows: Record<string, number> } } | null;
-  lost: { frames: number; gap_bytes: number; gaps: number };
+  lost: {
+    frames: number;
+    gap_bytes: number;
+    gaps: number;
+    /** Exchanges with gaps. */
+    exchanges: number;
+    from: string | null;
+    to: string | null;
+    interfaces: { name: string | null; frames: number; exchanges: number }[];
+  };
   interfaces: { name: string; frames: number }[];
   started: string | null;
   error: string | null;

@@ -3,8 +3,8 @@
 import { useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
-import { api } from './api';
-import { clock, clockText, grouped, timeOfId } from './format';
+import { api, type Status } from './api';
+import { clock, clockText, grouped, nanos, timeOf, timeOfId } from './format';
 import { chipText } from './filter/filter';
 import { expression } from './filter/chips';
 import { Icon, Logo, Mark } from './shapes';
@@ -156,19 +156,61 @@ export function Banners(): JSX.Element {
           </span>
         </div>
       )}
-      {loss && (
-        <div class="banner warn" role="status">
-          <Mark name="gap" label={w.markGap} />
-          <span>
-            {(s.lost.frames > 0 ? w.lossBanner(s.lost.frames) : w.gapBanner(s.lost.gaps, s.lost.gap_bytes)).map((part, i) => (i === 0 ? <b>{part}</b> : part))}
-          </span>
-          <span class="grow" />
-          <button type="button" class="tool" aria-label={w.dismiss} title={w.dismiss} onClick={() => (lossDismissed.value = lostKey)}>
-            <Icon name="x" />
-          </button>
-        </div>
-      )}
+      {loss && <LossBanner lost={s.lost} dismiss={() => (lossDismissed.value = lostKey)} />}
     </>
+  );
+}
+
+/** Interfaces that the banner names; the tooltip has all that are known. */
+const NAMED = 2;
+
+/** How much was lost, where and when; what it touched; and what to change so that it does not happen again. */
+function LossBanner({ lost, dismiss }: { lost: Status['lost']; dismiss: () => void }): JSX.Element {
+  const w = t.value;
+  const change = useSignal(false);
+  const [from, to] = [lost.from ?? '', lost.to ?? ''].map((at) => at && clockText(at, local.value));
+  // Tenths of a second, unless both are in the same.
+  const digits = from?.slice(0, 10) === to?.slice(0, 10) ? 12 : 10;
+  const known = lost.interfaces.flatMap((at) => (at.name === null ? [] : [at.name]));
+  const rest = [
+    w.lossAt(known.slice(0, NAMED), known.length - Math.min(NAMED, known.length)),
+    from && to ? w.lossSpan(from.slice(0, digits), to.slice(0, digits)) : '',
+    lost.frames > 0 ? w.lossSaid : '',
+    w.lossTouched(lost.exchanges),
+  ].join('');
+  // The end is not part of a span; where only frames are known to be lost, what is near is shown.
+  const near = lost.exchanges > 0 ? 0n : 1_000_000_000n;
+  const show = () =>
+    lost.from &&
+    lost.to &&
+    go({ page: 'list', id: '', panel: null, sel: '', at: '', q: lost.exchanges > 0 ? 'size(gaps) > 0' : '', from: timeOf(nanos(lost.from) - near), to: timeOf(nanos(lost.to) + near + 1n), v: 'all' });
+  return (
+    <div class="banner warn" role="status">
+      <Mark name="gap" label={w.markGap} />
+      <span title={known.length > NAMED ? known.join(w.comma) : undefined}>
+        <b>{lost.frames > 0 ? w.lossBanner(lost.frames) : w.gapBanner(lost.gaps, lost.gap_bytes)}</b>
+        {rest}
+      </span>
+      <span class="grow" />
+      {lost.from && (
+        <button type="button" class="link" onClick={show}>
+          {w.showThem}
+        </button>
+      )}
+      <span class="why">
+        <button type="button" class="link" aria-expanded={change.value} onClick={() => (change.value = !change.value)}>
+          {w.whatToChange}
+        </button>
+        {change.value && (
+          <span class="whybox below" role="note">
+            {(lost.frames > 0 ? w.changeFrames : w.changeGaps).map((part, i) => (i % 2 === 1 ? <code>{part}</code> : part))}
+          </span>
+        )}
+      </span>
+      <button type="button" class="tool" aria-label={w.dismiss} title={w.dismiss} onClick={dismiss}>
+        <Icon name="x" />
+      </button>
+    </div>
   );
 }
 
@@ -235,6 +277,16 @@ export function Footer(): JSX.Element {
             </span>
             <span>
               {key('Enter')} {w.open}
+            </span>
+          </>
+        )}
+        {place.value.page === 'exchange' && (
+          <>
+            <span>
+              {key('1')} … {key('6')} {w.panelsHint}
+            </span>
+            <span>
+              {key('h')} {key('l')} {w.chainHint}
             </span>
           </>
         )}

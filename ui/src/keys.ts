@@ -4,7 +4,7 @@ import { copyCurl, panelOfKey, showPanel } from './detail/detail';
 import { foldTrees, underCursor } from './detail/cursor';
 import { focusFilter, hideLike, onlyLike, removeLastChip } from './filter/filter';
 import type { Words } from './i18n/en';
-import { active, closeDetail, copy, dialog, feed, go, leavePage, move, moveDelivery, moveProblem, openDetail, openPage, place, setPaused, setView, singleKeys, toEnd, toStart, around } from './state';
+import { active, closeDetail, copy, dialog, feed, go, leavePage, move, moveChain, moveDelivery, moveProblem, openDetail, openPage, place, setPaused, setView, singleKeys, toEnd, toStart, around } from './state';
 
 /** The groups of the help page. */
 export const GROUPS: [keyof Words['groups'], [string[], keyof Words['keys']][]][] = [
@@ -23,6 +23,7 @@ export const GROUPS: [keyof Words['groups'], [string[], keyof Words['keys']][]][
   [
     'detail',
     [
+      [['h', 'l'], 'chain'],
       [['1', '…', '6'], 'panels'],
       [['[', ']'], 'fold'],
       [['y'], 'copyValue'],
@@ -111,6 +112,8 @@ export function onKey(event: KeyboardEvent): void {
     K: () => onList && void moveDelivery(-1),
     n: () => onList && void moveProblem(1),
     N: () => onList && void moveProblem(-1),
+    h: () => moveChain(-1),
+    l: () => moveChain(1),
     o: () => onList && (sel || active.peek()) && openPage(sel || active.peek()),
     Home: () => onList && void toStart(),
     End: () => onList && void toEnd(),

@@ -9,16 +9,18 @@ import { clock, clockText, duration, grouped, keepEnd, microsBetween, nanos, sho
 import { curl, quote } from './detail/curl';
 import { hexLines } from './detail/hex';
 import { foldedAtFirst, lines, parseJson, path, textOf } from './detail/json';
+import { pieces } from './detail/pieces';
 import { covered, signingString } from './detail/signing';
 import type { Exchange } from './api';
 import { HostBook, letters, release, shortNames, silhouette } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { asked, nouns, plain as own } from './i18n/templates';
+import { along, causesOf, chainOf, gutter } from './list/gutter';
 import { indexOf, isDelivery, itemAt, layout, merge, place, quietFrom, statusClass, trouble } from './list/window';
 import { dissect, fill, plain, sentence, template } from './sentence';
 import { ticks } from './strip/ticks';
-import { HOME, parse, print, type Place } from './url';
+import { chosenOf, COLUMNS, HOME, moved, parse, print, tokensOf, withColumn, type Place } from './url';
 
 const A = '0otadu5s91c8c0lsrru5hag6qe';
 const B = '0otadu5qhha8s0t6n1b43l6g3t';
@@ -28,13 +30,13 @@ function row(change: Partial<Row>): Row {
     id: A, started: '2026-11-23T07:26:40.470000000Z', from: 'gts1.fediverse.test', from_software: 'GoToSocial 0.20.0', to: 'gts2.fediverse.test', kind: 'inbox-delivery',
     activity: 'Follow', activity_id: null, sentence: '', template: 'follow.ask', slots: [], excerpt: null, visibility: null, method: 'POST', target: '/users/bob/inbox',
     status: 202, took_us: 13600, sent: 293, answered: 21, scheme: 'cavage', signature: 'valid', digest: 'match', reason: null, federation: true, gaps: 0, lint_errors: 0,
-    lint_warnings: 0, anomalies: 0, websocket: false, ...change,
+    lint_warnings: 0, anomalies: 0, websocket: false, caused_by: null, caused: [], ...change,
   };
 }
 const at = (id: string, us = 0, change: Partial<Row> = {}) => row({ id, started: timeOf(1_795_419_495_000_000_000n + BigInt(us) * 1000n), ...change });
 
 describe('the address', () => {
-  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['status', 'took'] };
+  const full: Place = { page: 'list', id: '', panel: null, v: 'all', q: 'response.status >= 400 && response.status < 500', from: '2026-11-23T07:26:40Z', to: '2026-11-23T07:27:00.5Z', sel: A, at: B, lang: 'ja', theme: 'dark', local: true, cols: ['took:80', 'meaning', 'status'] };
   test('says everything and reads itself back, below any base', () => {
     for (const base of ['/', '/sniff/', '/a/b/']) {
       expect(parse(`http://h${base}${print(full)}`, base)).toEqual(full);
@@ -335,5 +337,79 @@ describe('the rest', () => {
     }
     expect(ticks(from, from + 780n * 1_000_000_000n).map((tick) => clockText(timeOf(tick.ns)).slice(0, 5)).slice(0, 3)).toEqual(['07:26', '07:27', '07:28']);
     expect(ticks(from, from)).toEqual([]);
+  });
+});
+
+describe('causes and the gutter', () => {
+  const name = (n: number) => A.slice(0, -2) + String(n).padStart(2, '0');
+  const fetch = (n: number, change: Partial<Row> = {}) => at(name(n), n * 1000, { kind: 'key', activity: null, ...change });
+  const by = (n: number, proven = false) => ({ id: name(n), proven });
+  test('what held a request outranks a guess, and what an id proves is no guess', () => {
+    const rows = [at(name(0)), at(name(1), 1000, { caused: [by(2), by(3)] }), fetch(2, { caused_by: by(0) }), fetch(3, { caused_by: by(0, true) }), fetch(4, { caused_by: by(0) })];
+    expect([2, 3, 4].map((n) => causesOf(rows).get(name(n)))).toEqual([by(1), by(0, true), by(0)]);
+  });
+  test('a chain is the first cause and all that came of it', () => {
+    const rows = [at(name(0)), fetch(1, { caused_by: by(0) }), fetch(2), fetch(3, { caused_by: by(1) }), at(name(4), 4000, { caused_by: by(0, true) })];
+    const causes = causesOf(rows);
+    for (const n of [0, 1, 3, 4]) expect(chainOf(rows, causes, name(n)).map((r) => r.id)).toEqual([0, 1, 3, 4].map(name));
+    expect(chainOf(rows, causes, name(2)).map((r) => r.id)).toEqual([name(2)]);
+  });
+  test('rails go from a request to its last effect, each on a lane of its own', () => {
+    const rows = [at(name(0)), fetch(1, { caused_by: by(0) }), fetch(2, { caused_by: by(1) }), at(name(3), 3000), fetch(4, { caused_by: by(0) }), fetch(5, { caused_by: by(3) }), at(name(6), 6000, { caused_by: by(0, true) })];
+    const { cells, rails, railOf } = gutter(rows, causesOf(rows));
+    expect(cells.map((cell) => cell.lane)).toEqual([0, 1, 2, 0, 1, 2, 0]);
+    expect([...rails.values()].map((rail) => [rail.cause, rail.lane, ...rail.effects])).toEqual([[0, 1, 1, 4], [1, 2, 2], [3, 2, 5]]);
+    // Lane 1 runs past rows 2 and 3, and ends at 4.
+    expect(cells.map((cell) => (cell.up & 2) !== 0)).toEqual([false, false, true, true, true, false, false]);
+    expect(cells.map((cell) => (cell.down & 2) !== 0)).toEqual([false, true, true, true, false, false, false]);
+    expect(cells.map((cell) => [cell.from, cell.into])).toEqual([[-1, -1], [0, 1], [1, 2], [-1, -1], [0, 2], [-1, -1], [-1, -1]]);
+    expect(along(railOf.get(4), 2, cells)).toBe(2);
+    expect(along(railOf.get(4), 0, cells)).toBe(1);
+    expect(along(railOf.get(4), 5, cells)).toBe(0);
+  });
+  test('where there is no room for a line there is none', () => {
+    const causes = Array.from({ length: 6 }, (_, n) => at(name(n), n * 1000));
+    const effects = Array.from({ length: 6 }, (_, n) => fetch(10 + n, { caused_by: by(n) }));
+    const { cells } = gutter([...causes, ...effects], causesOf([...causes, ...effects]));
+    expect(cells.map((cell) => cell.lane)).toEqual([0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0]);
+    const far = [at(name(0)), ...Array.from({ length: 200 }, (_, n) => at(`${A}${n}`, n)), fetch(99, { caused_by: by(0) })];
+    expect(gutter(far, causesOf(far)).rails.size).toBe(0);
+  });
+});
+
+describe('what came on the wire', () => {
+  const T = (n: number) => `2026-11-23T07:26:40.00000000${n}Z`;
+  const facts = (wire_size: number) => ({ wire_size, size: wire_size, encoding: null, complete: true, stored: 0, sha256: null });
+  const message = (first: number, last: number, wire: number) => ({ version: '1.1', headers: [], trailers: [], body: facts(wire), first_byte: T(first), last_byte: T(last) });
+  const exchange = (change: object) => ({ request: { ...message(1, 3, 293), method: 'POST', target: '/', host: 'h' }, response: { ...message(4, 4, 0), status: 202, reason: '' }, interim: [], websocket: null, gaps: [], ...change }) as unknown as Exchange;
+  test('stands in the order of time, gaps last, and nothing is made up', () => {
+    const all = pieces(exchange({ interim: [{ status: 103, time: T(2), headers: [] }], gaps: [{ direction: 'to-server', offset: 812, length: 1448, cause: 'acked-unseen' }, { direction: 'to-client', offset: 2 ** 32 + 5, length: 1, cause: 'budget' }] }));
+    expect(all.map((p) => [p.what, p.octets, p.note])).toEqual([['requestBegins', null, null], ['interim', null, '103'], ['requestEnds', 293, null], ['response', null, null], ['gap', 1448, 'acked-unseen, 812'], ['gap', 1, 'budget']]);
+  });
+  test('a half that was not seen has no line', () => expect(pieces(exchange({ request: null })).map((p) => p.what)).toEqual(['response']));
+  test('messages of a WebSocket are lines with their frames', () => {
+    const messages = [{ direction: 'to-client', time: T(5), opcode: 1, frames: 2, size: 7, complete: true, sha256: null, text: 'x' }];
+    expect(pieces(exchange({ websocket: { frames: 2, messages, messages_dropped: 0, extensions: null, close_code: null } })).at(-1)).toMatchObject({ what: 'frames', octets: 7, note: '2', direction: 'to-client' });
+  });
+});
+
+describe('columns', () => {
+  const names = (tokens: readonly string[]) => chosenOf(tokens).map((c) => c.name).join(' ');
+  test('are chosen, ordered and sized, and what is not understood is left out', () => {
+    expect(names(COLUMNS)).toBe('kind meaning request status took body signature');
+    expect(names(['status', 'kind:90', 'nonsense', 'status:20'])).toBe('meaning status kind');
+    expect(chosenOf(['took:80', 'meaning:9', 'body:5', 'status:9999'])).toEqual([{ name: 'took', width: 80 }, { name: 'meaning', width: null }, { name: 'body', width: 40 }, { name: 'status', width: 800 }]);
+    expect(names([''])).toBe('meaning');
+  });
+  test('say no more than must be said', () => {
+    for (const tokens of [[...COLUMNS], ['took:80', 'meaning', 'status'], ['kind', 'status'], ['meaning', 'kind'], []]) expect(tokensOf(chosenOf(tokens))).toEqual(tokens);
+  });
+  test('come back where they usually stand', () => {
+    for (const name of COLUMNS) expect(tokensOf(withColumn(withColumn(chosenOf(COLUMNS), name, false), name, true))).toEqual([...COLUMNS]);
+    expect(tokensOf(withColumn(chosenOf(['took', 'status']), 'body', true))).toEqual(['took', 'body', 'status']);
+  });
+  test('move', () => {
+    expect(tokensOf(moved(chosenOf(COLUMNS), 'took', 0))).toEqual(['took', 'kind', 'meaning', 'request', 'status', 'body', 'signature']);
+    expect(tokensOf(moved(chosenOf(['kind', 'status']), 'meaning', 2))).toEqual(['kind', 'status', 'meaning']);
   });
 });

@@ -8,9 +8,10 @@ import { HostBook } from './hosts';
 import { en } from './i18n/en';
 import { ja } from './i18n/ja';
 import { Feed } from './list/feed';
+import { causesOf, chainOf } from './list/gutter';
 import { indexOf, isDelivery, trouble } from './list/window';
 import { index } from './mentions';
-import { COLUMNS, HOME, parse, print, type Column, type Lang, type Panel, type Place, type Theme } from './url';
+import { chosenOf, COLUMNS, HOME, parse, print, tokensOf, withColumn, type Chosen, type Column, type Lang, type Panel, type Place, type Theme } from './url';
 
 // --- place --------------------------------------------------------------------------------------------------------
 
@@ -64,14 +65,21 @@ effect(() => {
 
 export const status = signal<Status | null>(null);
 export const book = signal(new HostBook([]));
-/** The optional columns that the list has: the address says, else what this browser chose last. */
+/** The columns of the list in their order: the address says, else what this browser chose last. */
 const keptColumns = localStorage.getItem('fedisniff.cols');
-export const columns = computed<ReadonlySet<Column>>(() => new Set(place.value.cols ?? (keptColumns === null ? COLUMNS : COLUMNS.filter((c) => keptColumns.split(',').includes(c)))));
-export function setColumn(column: Column, on: boolean): void {
-  const cols = COLUMNS.filter((c) => (c === column ? on : columns.peek().has(c)));
-  localStorage.setItem('fedisniff.cols', cols.join(','));
-  go({ cols: [...cols] }, 'replace');
+/** What they are while one is being dragged. */
+export const draftColumns = signal<readonly Chosen[] | null>(null);
+export const columns = computed<readonly Chosen[]>(() => draftColumns.value ?? chosenOf(place.value.cols ?? keptColumns?.split(',') ?? COLUMNS));
+export const shownColumns = computed<ReadonlySet<string>>(() => new Set(columns.value.map((c) => c.name)));
+export function setColumns(chosen: readonly Chosen[] | null): void {
+  batch(() => {
+    draftColumns.value = null;
+    const cols = tokensOf(chosen ?? chosenOf(COLUMNS));
+    localStorage.setItem('fedisniff.cols', cols.join(','));
+    go({ cols }, 'replace');
+  });
 }
+export const setColumn = (column: Column, on: boolean) => setColumns(withColumn(columns.peek(), column, on));
 
 /** How many characters of a host's name the list has room for: those of the longest short name, within bounds. */
 export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v === 'all' ? 8 : 0, ...book.value.all.map((h) => h.short.length))));
@@ -79,9 +87,18 @@ export const hostChars = computed(() => Math.min(14, Math.max(4, place.value.v =
 export const hostWidth = computed(() => Math.ceil(hostChars.value * 8.1));
 /** How wide the list is, and from which width on it has all columns. */
 export const listWidth = signal(innerWidth);
-export const fullWidth = computed(() => 1070 + 2 * hostWidth.value);
-/** How many characters the column of requests has room for: its share (see style.css) of what the fixed columns leave. */
-export const requestChars = computed(() => Math.floor(Math.max(110, ((listWidth.value - 740 - 2 * hostWidth.value) * 0.85) / 2.15) / 6.95));
+export const fullWidth = computed(() => 1090 + 2 * hostWidth.value);
+/** The usual widths in pixels. The sentence and the request share what the others leave. */
+export const WIDTHS: Record<Column, number> = { kind: 100, request: 110, status: 60, took: 64, body: 66, signature: 72 };
+/** How many characters the column of requests has room for: its own width, or its share of what the others leave. */
+export const requestChars = computed(() => {
+  const all = columns.value;
+  const own = all.find((c) => c.name === 'request')?.width ?? null;
+  // Padding, time, hosts, gutter, marks, the gaps between, a scroll bar.
+  const others = 24 + 92 + 74 + 2 * hostWidth.value + 38 + 34 + 10 * (all.length + 3) + 36;
+  const fixed = all.reduce((sum, c) => sum + (c.name === 'meaning' || c.name === 'request' ? 0 : (c.width ?? WIDTHS[c.name])), others);
+  return Math.floor((own ?? Math.max(110, ((listWidth.value - fixed) * 0.85) / 2.15)) / 6.95);
+});
 /** The first and the last row that can be seen, for the strip. */
 export const inSight = signal<{ from: string; to: string } | null>(null);
 /** `down` carries when it will be tried again, in milliseconds of `performance.now()`. */
@@ -173,6 +190,9 @@ function stripSoon(): void {
     }, 2000);
 }
 
+/** What is around the open exchange. */
+export const around = signal<readonly Row[] | null>(null);
+
 // --- the list -----------------------------------------------------------------------------------------------------
 
 /** At the end, and going along with what arrives. */
@@ -243,6 +263,10 @@ export function openDetail(id: string): void {
   reveal.value = { id, where: 'near' };
   if (place.peek().sel !== id) go({ sel: id });
 }
+/** With the detail open, the row that is pressed is shown at once; the list does not move under the pointer. */
+export function selectPressed(id: string): void {
+  if (place.peek().sel !== id) go({ sel: id });
+}
 export const closeDetail = () => go({ sel: '', at: place.peek().at }, 'push');
 export const openPage = (id: string, panel: Panel | null = null) => go({ page: 'exchange', id, panel });
 export const leavePage = () => {
@@ -271,6 +295,30 @@ export async function move(by: 1 | -1, wanted: (row: Row) => boolean = () => tru
 export const moveDelivery = (by: 1 | -1) => move(by, isDelivery);
 export const moveProblem = (by: 1 | -1) => move(by, (row) => trouble(row) !== 'none' || row.gaps > 0);
 
+/** What made what necessary, among the rows at hand. */
+export const causes = computed(() => causesOf([...feed.rows.value, ...(around.value ?? [])]));
+/** A row that is at hand, in the list or around the open exchange. */
+export function rowOf(id: string): Row | null {
+  const rows = feed.rows.value;
+  const i = indexOf(rows, id);
+  return i >= 0 ? (rows[i] ?? null) : (around.value?.find((row) => row.id === id) ?? (detail.value?.row.id === id ? detail.value.row : null));
+}
+
+/** Goes along the chain of causes: to what came before, or after, in it. */
+export function moveChain(by: 1 | -1): void {
+  const onPage = place.peek().page === 'exchange';
+  const here = onPage ? place.peek().id : active.peek();
+  const seen = new Map([...feed.rows.peek(), ...(around.peek() ?? [])].map((row) => [row.id, row]));
+  const rows = [...seen.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const chain = chainOf(rows, causes.peek(), here);
+  const next = chain[chain.findIndex((row) => row.id === here) + by]?.id ?? (by < 0 ? causes.peek().get(here)?.id : undefined);
+  if (!next) return;
+  if (onPage) return go({ id: next, panel: null }, 'replace');
+  following.value = false;
+  if (indexOf(feed.rows.peek(), next) >= 0) focusRow(next);
+  else openDetail(next);
+}
+
 export const setView = (v: View) => go({ v, at: '' });
 export const setPaused = (on: boolean) => feed.pause(on);
 
@@ -279,7 +327,6 @@ export const setPaused = (on: boolean) => feed.pause(on);
 export const openId = computed(() => (place.value.page === 'exchange' ? place.value.id : place.value.sel));
 export const detail = signal<Detail | null>(null);
 export const detailError = signal<ApiError | null>(null);
-export const around = signal<readonly Row[] | null>(null);
 let detailAbort = new AbortController();
 
 effect(() => {

@@ -7,9 +7,56 @@ export type Panel = (typeof PANELS)[number];
 export type Lang = 'en' | 'ja';
 export type Theme = 'dark' | 'light';
 
-/** Columns of the list that can be left out; the others always stand. */
+/** Columns of the list that can be left out, as they usually stand; the others are always there. */
 export const COLUMNS = ['kind', 'request', 'status', 'took', 'body', 'signature'] as const;
 export type Column = (typeof COLUMNS)[number];
+/** A column that was chosen, in its place; `meaning` can only be moved. `null` for the usual width. */
+export interface Chosen {
+  name: Column | 'meaning';
+  width: number | null;
+}
+export const NARROWEST = 40;
+export const WIDEST = 800;
+
+/** Columns from their tokens, `took` or `took:80`; what is not understood is left out, `meaning` is never missing. */
+export function chosenOf(tokens: readonly string[]): Chosen[] {
+  const out: Chosen[] = [];
+  for (const token of tokens) {
+    const m = /^([a-z]+)(?::(\d{1,4}))?$/.exec(token);
+    const name = [...COLUMNS, 'meaning' as const].find((known) => known === m?.[1]);
+    if (!name || out.some((c) => c.name === name)) continue;
+    out.push({ name, width: m?.[2] && name !== 'meaning' ? Math.min(WIDEST, Math.max(NARROWEST, Number(m[2]))) : null });
+  }
+  if (!out.some((c) => c.name === 'meaning')) out.splice(usualPlace(out), 0, { name: 'meaning', width: null });
+  return out;
+}
+
+/** The sentence usually stands behind the kind. */
+const usualPlace = (rest: readonly Chosen[]) => (rest[0]?.name === 'kind' ? 1 : 0);
+
+/** The tokens of columns, which say no more than must be said. */
+export function tokensOf(chosen: readonly Chosen[]): string[] {
+  const rest = chosen.filter((c) => c.name !== 'meaning');
+  const usual = chosen.findIndex((c) => c.name === 'meaning') === usualPlace(rest);
+  return (usual ? rest : chosen).map((c) => (c.width === null ? c.name : `${c.name}:${c.width}`));
+}
+
+/** With a column more, where it usually stands, or less. */
+export function withColumn(chosen: readonly Chosen[], name: Column, on: boolean): Chosen[] {
+  const rest = chosen.filter((c) => c.name !== name);
+  if (!on) return rest;
+  const before = COLUMNS.slice(0, COLUMNS.indexOf(name)).reverse();
+  const after = before.map((c) => rest.findIndex((r) => r.name === c)).find((i) => i >= 0) ?? -1;
+  const at = name === 'kind' ? 0 : Math.max(after, rest.findIndex((r) => r.name === 'meaning')) + 1;
+  return [...rest.slice(0, at), { name, width: null }, ...rest.slice(at)];
+}
+
+/** With a column moved to a place. */
+export function moved(chosen: readonly Chosen[], name: Chosen['name'], to: number): Chosen[] {
+  const one = chosen.find((c) => c.name === name);
+  const rest = chosen.filter((c) => c.name !== name);
+  return one ? [...rest.slice(0, to), one, ...rest.slice(to)] : [...chosen];
+}
 
 /** Where the reader is. Empty strings and `null` mean "not in the address". */
 export interface Place {
@@ -29,8 +76,8 @@ export interface Place {
   theme: Theme | null;
   /** Times in the browser's zone instead of UTC. */
   local: boolean;
-  /** The columns that were chosen; `null` for the usual. */
-  cols: Column[] | null;
+  /** The columns that were chosen, as tokens; `null` for the usual. */
+  cols: string[] | null;
 }
 
 export const ID = /^[0-7][0-9a-v]{25}$/;
@@ -61,7 +108,7 @@ export function parse(href: string, base: string): Place {
     lang: lang === 'en' || lang === 'ja' ? lang : null,
     theme: theme === 'dark' || theme === 'light' ? theme : null,
     local: p.get('tz') === 'local',
-    cols: p.has('cols') ? COLUMNS.filter((c) => p.get('cols')?.split(',').includes(c)) : null,
+    cols: p.has('cols') ? tokensOf(chosenOf((p.get('cols') ?? '').split(','))) : null,
   };
 }
 

@@ -76,6 +76,27 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What the live benchmark compares with; too much to install for the tests, so it comes when it is asked for.
+const LIVE_BENCH: &[Need] = &[
+    Need { optional: true, ..need("haproxy", "haproxy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("caddy", "caddy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("mitmdump", "mitmproxy", "the live benchmark compares with it") },
+    Need { optional: true, ..need("iperf3", "iperf3", "the live benchmark's traffic that is not HTTP") },
+    need("curl", "curl", "the live benchmark asks whether servers are up"),
+];
+
+/// Installs what the live benchmark compares with.
+pub(crate) fn for_live_bench() -> Result<()> {
+    let missing: Vec<&Need> = LIVE_BENCH.iter().filter(|n| which(n.program).is_none()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    for need in LIVE_BENCH.iter().filter(|n| which(n.program).is_none()) {
+        println!("bench: no `{}` to be had here: that part is left out", need.program);
+    }
+    Ok(())
+}
+
 fn install(missing: &[&Need]) -> Result<()> {
     let list =
         |needs: &[&Need]| needs.iter().map(|n| format!("{} ({})", n.package, n.purpose)).collect::<Vec<_>>();
@@ -174,8 +195,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let forbid =
-            "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata 2>/dev/null; true";
+        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 2>/dev/null; true";
         let undo = if self.ours { format!("rm -f {POLICY}; {forbid}") } else { forbid.to_owned() };
         if let Err(error) = as_root("sh").and_then(|mut sh| run_command(sh.args(["-c", &undo]))) {
             eprintln!("setup: {error:#}");

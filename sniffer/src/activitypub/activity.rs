@@ -76,8 +76,8 @@ fn visibility(node: &Node<'_>, learnt: &mut Learnt) -> Option<Visibility> {
 
 fn is_followers(id: &str, learnt: &mut Learnt) -> bool {
     let Some(url) = Url::parse(id) else { return false };
-    match learnt.known_place(&url.key()) {
-        Some((role, _)) => role == Role::Followers,
+    match learnt.known_role(&url.key()) {
+        Some(role) => role == Role::Followers,
         None => guess(url.path()).shape == Shape::Followers,
     }
 }

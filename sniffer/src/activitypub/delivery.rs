@@ -266,9 +266,9 @@ fn inner(node: &Node<'_>, learnt: &mut Learnt) -> Option<Inner> {
     }
     let thing = learnt.known_thing(node.object.id()?)?;
     Some(Inner {
-        r#type: thing.r#type?.into(),
-        actor: thing.by.map(Into::into),
-        object: thing.object.map(Into::into),
+        r#type: thing.r#type.as_deref()?.into(),
+        actor: thing.by.as_deref().map(Into::into),
+        object: thing.object.as_deref().map(Into::into),
         reply: thing.in_reply_to.is_some(),
     })
 }
@@ -487,9 +487,9 @@ fn add(said: &Said<'_>, verb: &str, learnt: &mut Learnt) -> Sentence {
     let target = said.node.target.id();
     let place = target.and_then(Url::parse).map(|url| {
         let shape = guess(url.path()).shape;
-        match learnt.known_place(&url.key()) {
-            Some((Role::Featured, _)) => Shape::Featured,
-            Some((Role::FeaturedTags, _)) => Shape::FeaturedTags,
+        match learnt.known_role(&url.key()) {
+            Some(Role::Featured) => Shape::Featured,
+            Some(Role::FeaturedTags) => Shape::FeaturedTags,
             _ => shape,
         }
     });

@@ -461,7 +461,7 @@ fn read_node<'de, A: MapAccess<'de>>(
             Field::proof => node.proof = !members.next_value_seed(seed)?.is_empty(),
             Field::poll => node.poll = !members.next_value_seed(seed)?.is_empty(),
             Field::context => {
-                let value = members.next_value_seed(ContextSeed)?;
+                let value = members.next_value_seed(ContextSeed { inside: false })?;
                 node.context = true;
                 node.as2_context |= value;
             }
@@ -497,8 +497,11 @@ fn text_of(value: Value<'_>) -> Option<Text<'_>> {
     }
 }
 
-/// Whether a `@context` names Activity Streams by its IRI.
-struct ContextSeed;
+/// Whether a `@context` names Activity Streams by its IRI: it, or a member of it.
+struct ContextSeed {
+    /// This is a member.
+    inside: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for ContextSeed {
     type Value = bool;
@@ -522,9 +525,13 @@ impl<'de> Visitor<'de> for ContextSeed {
     scalars!(false);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<bool, A::Error> {
+        if self.inside {
+            while members.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(false);
+        }
         let mut found = false;
-        while let Some(text) = members.next_element_seed(ValueSeed { depth: DEPTH })? {
-            found |= text.id().is_some_and(|t| t == AS2 || t == "http://www.w3.org/ns/activitystreams");
+        while let Some(named) = members.next_element_seed(ContextSeed { inside: true })? {
+            found |= named;
         }
         Ok(found)
     }

@@ -3,10 +3,12 @@
 //! forgotten first. Nothing is learnt about one host from what another says.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::head::without_default_port;
 use super::origin::{self, Agent};
@@ -19,18 +21,41 @@ const OCTETS: usize = 512 << 10;
 const LONGEST: usize = 512;
 
 /// A bounded memory of two generations: what is used moves to the young one; when that is full, the old one is
-/// forgotten. Ordered by a hash of the key: comparing hashes is fast, and a tree does not slow down whatever keys are
-/// chosen. Two keys of one hash cannot both be remembered.
-#[derive(Debug)]
+/// forgotten.
 pub(super) struct Memory<K, V> {
-    young: BTreeMap<u64, (K, V)>,
-    old: BTreeMap<u64, (K, V)>,
+    young: HashTable<Entry<K, V>>,
+    old: HashTable<Entry<K, V>>,
     octets: usize,
+    /// How often the young generation became the old one.
+    turns: u64,
+    // Seeded from the process's randomness, so that nobody can prepare keys that collide. No reading depends on it:
+    // nothing is ever taken in the tables' order.
+    hasher: RandomState,
+}
+
+/// A key with its hash, so that a table that grows need not look at all keys again.
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
 }
 
 impl<K, V> Default for Memory<K, V> {
     fn default() -> Self {
-        Self { young: BTreeMap::new(), old: BTreeMap::new(), octets: 0 }
+        let hasher = RandomState::default();
+        Self { young: HashTable::new(), old: HashTable::new(), octets: 0, turns: 0, hasher }
+    }
+}
+
+impl<K, V> std::fmt::Debug for Memory<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { young, old, octets, turns, hasher: _ } = self;
+        f.debug_struct("Memory")
+            .field("young", &young.len())
+            .field("old", &old.len())
+            .field("octets", octets)
+            .field("turns", turns)
+            .finish()
     }
 }
 
@@ -65,31 +90,40 @@ impl<K: Hash + Eq + Weight, V: Weight> Memory<K, V> {
     where
         K: Borrow<Q>,
     {
-        let hash = hash(key);
-        if let Some((old, _)) = self.old.get(&hash)
-            && old.borrow() == key
-            && let Some((key, value)) = self.old.remove(&hash)
-        {
+        let hash = self.hasher.hash_one(key);
+        let is = |entry: &Entry<K, V>| entry.hash == hash && entry.key.borrow() == key;
+        if self.young.find(hash, is).is_none() {
+            let (Entry { key, value, .. }, _) = self.old.find_entry(hash, is).ok()?.remove();
             self.put(hash, key, value);
         }
-        self.young.get_mut(&hash).filter(|(known, _)| (*known).borrow() == key).map(|(_, value)| value)
+        self.young.find_mut(hash, is).map(|entry| &mut entry.value)
     }
 
     /// Remembers.
     pub(super) fn insert(&mut self, key: K, value: V) {
-        let hash = hash(&key);
-        self.old.remove(&hash);
+        let hash = self.hasher.hash_one(&key);
+        if let Ok(entry) = self.old.find_entry(hash, |entry| entry.hash == hash && entry.key == key) {
+            entry.remove();
+        }
         self.put(hash, key, value);
     }
 
     fn put(&mut self, hash: u64, key: K, value: V) {
         let weight = key.weight().saturating_add(value.weight()).saturating_add(64);
         if self.young.len() >= ENTRIES || self.octets.saturating_add(weight) > OCTETS {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
             self.octets = 0;
+            self.turns = self.turns.saturating_add(1);
         }
         self.octets = self.octets.saturating_add(weight);
-        self.young.insert(hash, (key, value));
+        let is = |entry: &Entry<K, V>| entry.hash == hash && entry.key == key;
+        match self.young.find_mut(hash, is) {
+            Some(entry) => entry.value = value,
+            None => {
+                self.young.insert_unique(hash, Entry { hash, key, value }, |entry| entry.hash);
+            }
+        }
     }
 
     /// How many are remembered.
@@ -97,11 +131,6 @@ impl<K: Hash + Eq + Weight, V: Weight> Memory<K, V> {
     pub(super) fn len(&self) -> usize {
         self.young.len().saturating_add(self.old.len())
     }
-}
-
-/// The same in every run: readings must not depend on chance.
-fn hash<Q: Hash + ?Sized>(key: &Q) -> u64 {
-    foldhash::fast::FixedState::default().hash_one(key)
 }
 
 /// What a URL is, as an actor's document or a discovery said.
@@ -208,9 +237,61 @@ pub(super) struct Learnt {
     pub(super) agents: Memory<Box<str>, Arc<Agent>>,
     /// Peers that add forwarding headers.
     pub(super) proxies: Memory<IpAddr, ()>,
+    /// Where keys are written that are looked up; kept for its memory.
+    key: String,
+    /// How often something that was known became something else.
+    changes: u64,
+    taught: Taught,
+}
+
+/// Documents that taught all they can: a hash of each, and the state of the memories that it left.
+struct Taught {
+    slots: Vec<(u64, u64)>,
+    hasher: RandomState,
+}
+
+impl Taught {
+    const SLOTS: usize = 4096;
+}
+
+impl Default for Taught {
+    fn default() -> Self {
+        Self { slots: vec![(0, 0); Self::SLOTS], hasher: RandomState::default() }
+    }
+}
+
+impl std::fmt::Debug for Taught {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Taught").finish_non_exhaustive()
+    }
 }
 
 impl Learnt {
+    /// Lets a document of `host` teach; leaves that out where it would change nothing: the same document was here, and
+    /// since then nothing of what it taught grew old or became something else. Documents are fetched again and again.
+    pub(super) fn once(&mut self, document: Option<&[u8; 32]>, host: &str, teach: impl FnOnce(&mut Self)) {
+        let Some(document) = document else { return teach(self) };
+        let hash = self.taught.hasher.hash_one((document, host));
+        let at = usize::try_from(hash).unwrap_or_default() % Taught::SLOTS;
+        let state = self.state();
+        if self.taught.slots.get(at) == Some(&(hash, state)) {
+            return;
+        }
+        teach(self);
+        if self.state() == state
+            && let Some(slot) = self.taught.slots.get_mut(at)
+        {
+            *slot = (hash, state);
+        }
+    }
+
+    /// A number that is another one as soon as anything that documents teach was moved to the old generation, or
+    /// became something else. Never 0.
+    fn state(&self) -> u64 {
+        let turns = [self.places.turns, self.names.turns, self.keys.turns, self.things.turns];
+        turns.into_iter().fold(self.changes, u64::saturating_add).saturating_add(1)
+    }
+
     /// What a User-Agent says; read once, as the same few come again and again.
     pub(super) fn agent(&mut self, text: &str) -> Arc<Agent> {
         if let Some(agent) = self.agents.get(text) {
@@ -223,27 +304,34 @@ impl Learnt {
         agent
     }
 
-    /// Learns that `url` is in that role of `owner`; only if both are of one host.
-    pub(super) fn place(&mut self, url: Option<&str>, role: Role, owner: &str) {
-        let Some(url) = url else { return };
-        let (Some(place), Some(home)) = (Url::parse(url), Url::parse(owner)) else { return };
-        if !place.host.eq_ignore_ascii_case(home.host) || owner.len() > LONGEST {
-            return;
-        }
-        let key = place.key();
-        if key.len() > LONGEST {
-            return;
-        }
-        if let Some(known) = self.places.get(&*key) {
-            // A shared inbox is named by many actors and belongs to none.
-            known.role = role;
-            if known.owner.as_deref() != Some(owner) {
-                known.owner = (role != Role::SharedInbox).then(|| owner.into());
+    /// Learns which URLs are in which role of `owner`; only those that are of its host.
+    pub(super) fn places<'a>(&mut self, owner: &str, of: impl IntoIterator<Item = (Option<&'a str>, Role)>) {
+        let Some(home) = Url::parse(owner).filter(|_| owner.len() <= LONGEST) else { return };
+        for (url, role) in of {
+            let Some(place) = url.and_then(Url::parse) else { continue };
+            if !place.host.eq_ignore_ascii_case(home.host) {
+                continue;
             }
-            return;
+            place.key_into(&mut self.key);
+            if self.key.len() > LONGEST {
+                continue;
+            }
+            if let Some(known) = self.places.get(&*self.key) {
+                // A shared inbox is named by many actors and belongs to none.
+                let mut changed = std::mem::replace(&mut known.role, role) != role;
+                if known.owner.as_deref() != Some(owner) {
+                    let owner = (role != Role::SharedInbox).then_some(owner);
+                    changed |= known.owner.as_deref() != owner;
+                    known.owner = owner.map(Into::into);
+                }
+                if changed {
+                    self.changes = self.changes.saturating_add(1);
+                }
+                continue;
+            }
+            let owner = (role != Role::SharedInbox).then(|| owner.into());
+            self.places.insert(self.key.as_str().into(), Place { role, owner });
         }
-        let owner = (role != Role::SharedInbox).then(|| owner.into());
-        self.places.insert(key.into(), Place { role, owner });
     }
 
     /// Learns a URL that belongs to a host as a whole.
@@ -252,6 +340,7 @@ impl Learnt {
         let key = parsed.key();
         if parsed.host.eq_ignore_ascii_case(host) && key.len() <= LONGEST {
             self.places.insert(key.into(), Place { role, owner: None });
+            self.changes = self.changes.saturating_add(1);
         }
     }
 
@@ -264,7 +353,10 @@ impl Learnt {
         }
         match self.names.get(&*key) {
             Some(known) if **known == *name => {}
-            Some(known) => *known = name.into(),
+            Some(known) => {
+                *known = name.into();
+                self.changes = self.changes.saturating_add(1);
+            }
             None => self.names.insert(key.into(), name.into()),
         }
     }
@@ -272,15 +364,17 @@ impl Learnt {
     /// Learns that a URL (fragment ignored) is a key's, and whose if known.
     pub(super) fn key_page(&mut self, url: &str, owner: Option<&str>) {
         let Some(parsed) = Url::parse(url) else { return };
-        let key = parsed.key();
+        parsed.key_into(&mut self.key);
+        let key = self.key.as_str();
         if key.len() > LONGEST || owner.is_some_and(|o| o.len() > LONGEST) {
             return;
         }
-        if let Some(page) = self.keys.get(&*key) {
+        if let Some(page) = self.keys.get(key) {
             if let Some(owner) = owner
                 && page.owner.as_deref() != Some(owner)
             {
                 page.owner = Some(owner.into());
+                self.changes = self.changes.saturating_add(1);
             }
             return;
         }
@@ -295,23 +389,38 @@ impl Learnt {
         if foreign || too_long(r#type) || too_long(by) || too_long(about.object) || too_long(about.in_reply_to) {
             return;
         }
-        let key = url.key_with_fragment();
+        url.key_with_fragment_into(&mut self.key);
+        let key = self.key.as_str();
         if key.len() > LONGEST {
             return;
         }
-        let thing = Thing {
-            r#type: r#type.map(Into::into),
-            by: by.map(Into::into),
-            object: about.object.map(Into::into),
-            in_reply_to: about.in_reply_to.map(Into::into),
-        };
-        match self.things.get(&*key) {
+        let known = self.things.get(key);
+        if known.as_ref().is_some_and(|known| r#type.is_none() && known.r#type.is_some()) {
+            return;
+        }
+        let new = |part: Option<&str>| part.map(Into::into);
+        match known {
             Some(known) => {
-                if thing.r#type.is_some() || known.r#type.is_none() {
-                    *known = thing;
-                }
+                let mut keep = |known: &mut Option<Box<str>>, part: Option<&str>| {
+                    if known.as_deref() != part {
+                        *known = part.map(Into::into);
+                        self.changes = self.changes.saturating_add(1);
+                    }
+                };
+                keep(&mut known.r#type, r#type);
+                keep(&mut known.by, by);
+                keep(&mut known.object, about.object);
+                keep(&mut known.in_reply_to, about.in_reply_to);
             }
-            None => self.things.insert(key.into(), thing),
+            None => {
+                let thing = Thing {
+                    r#type: new(r#type),
+                    by: new(by),
+                    object: new(about.object),
+                    in_reply_to: new(about.in_reply_to),
+                };
+                self.things.insert(key.into(), thing);
+            }
         }
     }
 
@@ -331,14 +440,25 @@ impl Learnt {
     }
 
     /// What is known of an object or activity.
-    pub(super) fn known_thing(&mut self, id: &str) -> Option<Thing> {
-        let key = Url::parse(id)?.key_with_fragment();
-        self.things.get(&*key).cloned()
+    pub(super) fn known_thing(&mut self, id: &str) -> Option<&Thing> {
+        Url::parse(id)?.key_with_fragment_into(&mut self.key);
+        self.things.get(self.key.as_str()).map(|thing| &*thing)
+    }
+
+    /// The name of an actor.
+    pub(super) fn known_name(&mut self, actor: &Url<'_>) -> Option<&str> {
+        actor.key_into(&mut self.key);
+        self.names.get(self.key.as_str()).map(|name| &**name)
     }
 
     /// What is known of a place.
     pub(super) fn known_place(&mut self, key: &str) -> Option<(Role, Option<Box<str>>)> {
         self.places.get(key).map(|place| (place.role, place.owner.clone()))
+    }
+
+    /// What a page is, as far as known.
+    pub(super) fn known_role(&mut self, key: &str) -> Option<Role> {
+        self.places.get(key).map(|place| place.role)
     }
 
     /// Learns that `host` sends from the address.
@@ -438,12 +558,12 @@ impl<'a> Url<'a> {
             return None;
         };
         let (scheme, rest) = (text.get(..end)?, text.get(end.saturating_add(3)..)?);
-        let (rest, fragment) = match rest.split_once('#') {
-            Some((rest, fragment)) => (rest, Some(fragment)),
+        let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at_checked(end)?;
+        let (path_and_query, fragment) = match memchr::memchr(b'#', rest.as_bytes()) {
+            Some(at) => (rest.get(..at)?, rest.get(at.saturating_add(1)..)),
             None => (rest, None),
         };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path_and_query) = rest.split_at_checked(end)?;
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let host = without_default_port(host);
         let sane = !host.is_empty() && host.len() <= 253 && !host.bytes().any(|b| b <= b' ' || b == 0x7f);
@@ -460,24 +580,33 @@ impl<'a> Url<'a> {
         key(self.host, self.path_and_query)
     }
 
+    /// The same into a buffer.
+    fn key_into(&self, key: &mut String) {
+        key.clear();
+        key_onto(key, self.host, self.path_and_query);
+    }
+
     /// The same with the fragment, for ids.
-    pub(super) fn key_with_fragment(&self) -> String {
-        let mut key = self.key();
+    fn key_with_fragment_into(&self, key: &mut String) {
+        self.key_into(key);
         if let Some(fragment) = self.fragment {
             key.push('#');
             key.push_str(fragment);
         }
-        key
     }
 }
 
 /// The key of a page: host in lower case, then path and query.
 pub(super) fn key(host: &str, path_and_query: &str) -> String {
     let mut key = String::with_capacity(host.len().saturating_add(path_and_query.len()));
+    key_onto(&mut key, host, path_and_query);
+    key
+}
+
+fn key_onto(key: &mut String, host: &str, path_and_query: &str) {
     key.push_str(host);
     key.make_ascii_lowercase();
     if path_and_query != "/" {
         key.push_str(path_and_query);
     }
-    key
 }

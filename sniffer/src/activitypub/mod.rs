@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 mod activity;
+mod cause;
 mod classify;
 mod client;
 mod delivery;
@@ -24,6 +25,7 @@ mod teach;
 #[cfg(test)]
 mod tests;
 
+pub use cause::Link;
 pub use reader::Reader;
 use reader::Scene;
 pub use reason::REASONS;
@@ -120,6 +122,10 @@ pub struct Reading {
     pub reason: Option<Box<str>>,
     /// True for what the *federation* view shows: servers among themselves, not browsers and clients.
     pub federation: bool,
+    /// What made it necessary, where that had ended before it did.
+    pub caused_by: Option<Link>,
+    /// What it made necessary and ended before it did: fetches while it was held.
+    pub caused: Vec<Link>,
 }
 
 /// A sentence as a template and its slots. `render` of the pure module gives English; the viewer has Japanese too.
@@ -305,6 +311,8 @@ impl Reading {
             lints: Vec::new(),
             reason: None,
             federation: true,
+            caused_by: None,
+            caused: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What actors and things are called in sentences: `name@host` where a document said the name or the path holds it,
 //! else the URL itself without its scheme. Never made up.
 
-use super::learn::{Learnt, Role, Thing, Url, key};
+use super::learn::{Learnt, Role, Url, key};
 use super::place::{Guess, Shape, Whose, decoded, guess};
 use super::sentence::{Noun, shown};
 
@@ -15,8 +15,8 @@ pub(super) fn actor(id: &str, learnt: &mut Learnt) -> String {
     let Some(url) = Url::parse(id) else {
         return shown(id.strip_prefix("acct:").unwrap_or(id), 120);
     };
-    if let Some(name) = learnt.names.get(&*url.key()) {
-        return name.to_string();
+    if let Some(name) = learnt.known_name(&url) {
+        return name.to_owned();
     }
     let guess = guess(url.path());
     if matches!(guess.shape, Shape::Actor | Shape::InstanceActor)
@@ -90,10 +90,12 @@ pub(super) struct Known {
 
 /// What is known of a thing.
 pub(super) fn known(id: &str, learnt: &mut Learnt) -> Known {
-    let thing = learnt.known_thing(id).unwrap_or_default();
-    let author = author(id, &thing, learnt);
-    match thing.r#type {
-        Some(r#type) => Known { noun: Noun::of(&r#type), r#type: r#type.to_string(), author },
+    let thing = learnt.known_thing(id);
+    let r#type = thing.and_then(|thing| thing.r#type.clone());
+    let by = thing.and_then(|thing| thing.by.clone());
+    let author = author(id, by.as_deref(), learnt);
+    match r#type {
+        Some(r#type) => Known { noun: Noun::of(&r#type), r#type: r#type.into(), author },
         None => {
             let note = Url::parse(id).is_some_and(|url| {
                 guess(url.path()).shape == Shape::Post
@@ -106,8 +108,8 @@ pub(super) fn known(id: &str, learnt: &mut Learnt) -> Known {
 }
 
 /// Who made a thing: as it was seen to say, else the owner of the path that it is under.
-fn author(id: &str, thing: &Thing, learnt: &mut Learnt) -> Option<String> {
-    if let Some(by) = &thing.by {
+fn author(id: &str, by: Option<&str>, learnt: &mut Learnt) -> Option<String> {
+    if let Some(by) = by {
         return Some(actor(by, learnt));
     }
     let url = Url::parse(id)?;
@@ -125,8 +127,8 @@ pub(super) fn is_actor(id: &str, learnt: &mut Learnt) -> bool {
     if learnt.names.get(&*key).is_some() {
         return true;
     }
-    match learnt.known_place(&key) {
-        Some((role, _)) => role == Role::Actor,
+    match learnt.known_role(&key) {
+        Some(role) => role == Role::Actor,
         None => matches!(guess(url.path()).shape, Shape::Actor | Shape::InstanceActor),
     }
 }

@@ -39,11 +39,16 @@ pub(super) fn find(
     let claimed = key_host.map(|h| (h, OriginSource::KeyId)).or(agent_host.map(|h| (h, OriginSource::UserAgent)));
     let (host, host_from) = match (claimed, address) {
         (Some((host, source)), address) => {
-            // Anyone may claim a key; who was refused with it may have lied.
-            if let Some(address) = address.filter(|_| !(refused && source == OriginSource::KeyId)) {
+            // Anyone may claim a key; who was refused with it may have lied: then what is known of the address counts.
+            let doubtful = refused && source == OriginSource::KeyId;
+            if let Some(address) = address.filter(|_| !doubtful) {
                 learnt.sender(address, host);
             }
-            (Some(host.to_ascii_lowercase().into_boxed_str()), Some(source))
+            let behind = address.filter(|_| doubtful).and_then(|address| learnt.host_behind(address));
+            match behind.filter(|behind| !behind.eq_ignore_ascii_case(host)) {
+                Some(behind) => (Some(behind), Some(OriginSource::Learnt)),
+                None => (Some(host.to_ascii_lowercase().into_boxed_str()), Some(source)),
+            }
         }
         (None, Some(address)) if !client => match learnt.host_behind(address) {
             Some(host) => (Some(host), Some(OriginSource::Learnt)),

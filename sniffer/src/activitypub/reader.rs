@@ -1,6 +1,7 @@
 //! The readers, joined: takes an exchange apart once, decides its kind, says what it meant, and lets the memory learn
 //! from it. What was not seen is said to be unknown.
 
+use super::cause::Causes;
 use super::classify::{self, Evidence};
 use super::document::Node;
 use super::head::{Answer, Head, Media, whole};
@@ -8,7 +9,7 @@ use super::learn::{self, Learnt};
 use super::place::{self, Guess};
 use super::sentence::Outcome;
 use super::teach::teach;
-use super::{Kind, Reading, Sentence, activity, delivery, digest, fetch, lints, names, origin, reason, signature};
+use super::{Kind, Reading, Sentence, activity, cause, delivery, digest, fetch, lints, names, origin, reason, signature};
 use crate::http::{Exchange, Request};
 
 /// Reads exchanges, in order of their completion, and remembers what helps with later ones (keys, actors, inboxes,
@@ -16,6 +17,7 @@ use crate::http::{Exchange, Request};
 #[derive(Debug, Default)]
 pub struct Reader {
     pub(super) learnt: Learnt,
+    causes: Causes,
 }
 
 /// One exchange with everything that the sentences need.
@@ -135,7 +137,7 @@ impl Reader {
         let path = head.path.unwrap_or_default();
         let guess = place::guess(path);
         let (base_key, key) = keys(&head);
-        let role = learnt.known_place(&base_key).or_else(|| learnt.known_place(&key)).map(|(role, _)| role);
+        let role = learnt.known_role(&base_key).or_else(|| learnt.known_role(&key));
         let is_key = learnt.keys.get(&*key).is_some();
 
         let sent = request_body(&head, request).and_then(Node::parse);
@@ -222,6 +224,19 @@ impl Reader {
             },
             learnt,
         );
+        let links = if federation {
+            self.causes.tie(&cause::Case {
+                exchange,
+                kind,
+                from: origin.host.as_deref(),
+                to: scene.to,
+                page: head.host.and_then(|host| scene.key.get(host.len()..)).unwrap_or_default(),
+                key_id: signature.key_id.as_deref(),
+                activity: activity.as_ref(),
+            })
+        } else {
+            cause::Links::default()
+        };
         Reading {
             kind,
             sentence,
@@ -232,6 +247,8 @@ impl Reader {
             lints,
             reason,
             federation,
+            caused_by: links.caused_by,
+            caused: links.caused,
         }
     }
 }

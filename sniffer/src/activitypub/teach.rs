@@ -36,7 +36,10 @@ pub(super) fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status
                     learnt.runs(scene.host(), &origin::titled(name, version));
                 }
             }
-            Kind::Actor | Kind::Key | Kind::Object | Kind::Collection => teach_document(node, scene.host(), learnt),
+            Kind::Actor | Kind::Key | Kind::Object | Kind::Collection => {
+                let document = scene.exchange.response.as_ref().and_then(|r| r.message.body.sha256.as_ref());
+                learnt.once(document, scene.host(), |learnt| teach_document(node, scene.host(), learnt));
+            }
             _ => {}
         }
     }
@@ -48,7 +51,7 @@ pub(super) fn teach(kind: Kind, scene: &Scene<'_>, signature: &Signature, status
         && signature.key_id.as_deref().and_then(origin::key_host).is_some_and(|h| h.eq_ignore_ascii_case(actor.host))
     {
         if let (Some(url), Some(actor)) = (scene.head.synchronization.and_then(synchronization_url), node.actor.id()) {
-            learnt.place(Some(url), Role::Synchronization, actor);
+            learnt.places(actor, [(Some(url), Role::Synchronization)]);
         }
         teach_document(node, actor.host, learnt);
         if let Some(object) = node.object.node() {
@@ -82,15 +85,13 @@ fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
     let Some(url) = Url::parse(id).filter(|url| url.host.eq_ignore_ascii_case(host)) else { return };
     if node.is_actor() || node.preferred_username.is_some() {
         if let Some(name) = node.preferred_username.as_deref().filter(|n| !n.is_empty())
-            && learnt.names.get(&*url.key()).is_none()
+            && learnt.known_name(&url).is_none()
         {
             let name = names::account(&format!("{name}@{}", url.host), url.host);
             learnt.name(id, &name);
         }
-        if node.is_actor() {
-            learnt.place(Some(id), Role::Actor, id);
-        }
-        for (place, role) in [
+        let own = node.is_actor().then_some((Some(id), Role::Actor));
+        let named = [
             (&node.inbox, Role::Inbox),
             (&node.shared_inbox, Role::SharedInbox),
             (&node.outbox, Role::Outbox),
@@ -99,9 +100,8 @@ fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
             (&node.featured, Role::Featured),
             (&node.featured_tags, Role::FeaturedTags),
             (&node.liked, Role::Liked),
-        ] {
-            learnt.place(place.as_deref(), role, id);
-        }
+        ];
+        learnt.places(id, own.into_iter().chain(named.map(|(place, role)| (place.as_deref(), role))));
         if let Some(key) = node.public_key.id().and_then(|key| key.split('#').next()) {
             let own = Url::parse(key).is_some_and(|key| key.key() != url.key());
             if own {
@@ -122,8 +122,7 @@ fn teach_document(node: &Node<'_>, host: &str, learnt: &mut Learnt) {
     let about = About { object: node.object.id(), in_reply_to: node.in_reply_to.id() };
     learnt.thing(id, Some(r#type), node.author(), about);
     if let Some(author) = node.author() {
-        for (place, role) in [(&node.replies, Role::Replies), (&node.likes, Role::Likes), (&node.shares, Role::Shares)] {
-            learnt.place(place.as_deref(), role, author);
-        }
+        let named = [(&node.replies, Role::Replies), (&node.likes, Role::Likes), (&node.shares, Role::Shares)];
+        learnt.places(author, named.map(|(place, role)| (place.as_deref(), role)));
     }
 }

@@ -756,7 +756,8 @@ fn the_sending_host_is_known_by_key_then_agent_then_memory() {
     assert_eq!((by_agent.as_deref(), from), (Some("g1.test"), Some(OriginSource::UserAgent)));
     // A claim that was refused is not believed.
     let false_claim = "GET /users/x HTTP/1.1\nHost: h.test\nX-Forwarded-For: 10.0.0.1\nSignature: keyId=\"https://x.test/k\",signature=\"eA==\"\n\n";
-    read(&mut reader, &exchange(false_claim, "401\n\n"));
+    let refused = read(&mut reader, &exchange(false_claim, "401\n\n")).origin.unwrap();
+    assert_eq!((refused.host.as_deref(), refused.host_from), (Some("f1.test"), Some(OriginSource::Learnt)));
     assert_eq!(host(&mut reader, fedify, "10.0.0.1").0.as_deref(), Some("f1.test"));
     // Two hosts behind one address: it tells nothing any more.
     host(&mut reader, "User-Agent: gotosocial/0.20.0 (+https://g2.test)", "10.0.0.2");
@@ -1105,6 +1106,52 @@ fn memories_are_bounded_and_keep_what_is_used() {
 }
 
 #[test]
+fn a_document_that_comes_again_teaches_as_if_it_was_read_again() {
+    // Documents of one host that contradict one another, in every order of four, and enough others between them that
+    // what they taught grows old.
+    let actor = |name: &str, inbox: &str, shared: &str| {
+        format!(
+            "{{\"@context\":\"https://www.w3.org/ns/activitystreams\",\"type\":\"Person\",\"id\":\"https://a.test/users/{name}\",\
+             \"preferredUsername\":\"{name}\",\"inbox\":\"https://a.test/{inbox}\",\"outbox\":\"https://a.test/x/{name}\",\
+             \"endpoints\":{{\"sharedInbox\":\"https://a.test/{shared}\"}}}}"
+        )
+    };
+    let documents =
+        [actor("ann", "in/1", "in"), actor("bea", "in/1", "in/2"), actor("cat", "in/2", "in/2"), actor("dan", "in", "in/1")];
+    let fetch = |body: &str| {
+        exchange(
+            &format!("GET /users/some HTTP/1.1\nHost: a.test\nAccept: {AS_TYPE}\nUser-Agent: t/1\n\n"),
+            &format!("200 OK\nContent-Type: {AS_TYPE}\n\n{body}"),
+        )
+    };
+    let (mut plain, mut quick) = (Reader::new(), Reader::new());
+    let mut sentences = HashSet::new();
+    let mut random = 1_u64;
+    for n in 0..6_000_u64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pick = (random >> 40) as usize;
+        let asked = match pick % 6 {
+            4 => {
+                let other = actor(&format!("n{n}-{}", "x".repeat(200)), &format!("n/{n}"), "in");
+                fetch(&other)
+            }
+            5 => {
+                let body = "{\"type\":\"Create\",\"actor\":\"https://b.test/users/b\",\"object\":{\"type\":\"Note\",\"content\":\"c\"}}";
+                exchange(&delivery(&format!("a.test/{}", ["in", "in/1", "in/2"][pick / 6 % 3]), body), "202\n\n")
+            }
+            which => fetch(&documents[which]),
+        };
+        // Without the hash nobody can tell that it came again.
+        let mut unknown = asked.clone();
+        unknown.response.as_mut().unwrap().message.body.sha256 = None;
+        let (expected, got) = (read(&mut plain, &unknown), read(&mut quick, &asked));
+        assert_eq!(got, expected, "after {n}");
+        sentences.insert(got.sentence.render());
+    }
+    assert!(sentences.iter().filter(|s| s.contains("ann") || s.contains("bea") || s.contains("dan")).count() > 3);
+}
+
+#[test]
 fn hostile_json_is_survived() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let objects = format!("{}1{}", "{\"object\":".repeat(100_000), "}".repeat(100_000));
@@ -1239,4 +1286,127 @@ proptest! {
         prop_assert!(text.chars().count() <= 202);
         prop_assert!(!text.chars().any(char::is_control));
     }
+}
+
+// --- causes -------------------------------------------------------------------------------------------------------
+
+/// An exchange of its own id that lasted from the `from`-th to the `to`-th millisecond.
+fn lasting(n: u64, from: u64, to: u64, request: &str, response: &str) -> Exchange {
+    let mut one = exchange(request, response);
+    let at = |ms: u64| Timestamp(NOW * 1_000_000_000 + ms * 1_000_000);
+    (one.id, one.started, one.ended) = (ExchangeId::new(at(from), n), at(from), at(to));
+    one
+}
+
+/// A delivery from a.test to b.test that alice signed.
+fn from_alice(body: &str) -> String {
+    let signature = "Signature: keyId=\"https://a.test/users/alice/main-key\",signature=\"eA==\"\nUser-Agent";
+    delivery("b.test/users/bob/inbox", body).replace("User-Agent", signature)
+}
+
+/// A signed fetch of a server.
+fn fetch(from: &str, of: &str) -> String {
+    let (host, path) = of.split_once('/').unwrap();
+    format!(
+        "GET /{path} HTTP/1.1\nHost: {host}\nAccept: {AS_TYPE}\nUser-Agent: x/1 (+https://{from}/)\n\
+         Signature: keyId=\"https://{from}/actor#main-key\",signature=\"eA==\"\n\n"
+    )
+}
+
+const NOTE: &str = r#"{"type":"Create","id":"https://a.test/c/1","actor":"https://a.test/users/alice",
+    "object":{"type":"Note","id":"https://a.test/n/1","attributedTo":"https://a.test/users/alice"}}"#;
+const FOLLOW: &str = r#"{"type":"Follow","id":"https://a.test/f/1","actor":"https://a.test/users/alice","object":"https://b.test/users/bob"}"#;
+
+fn ids(links: &[Link]) -> Vec<ExchangeId> {
+    links.iter().map(|link| link.id).collect()
+}
+
+#[test]
+fn a_held_delivery_names_what_its_receiver_fetched_for_it() {
+    let mut reader = Reader::new();
+    let key = lasting(2, 5, 9, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    let robots = lasting(3, 10, 11, "GET /robots.txt HTTP/1.1\nHost: a.test\nUser-Agent: x/1 (+https://b.test/)\n\n", "404\n\n");
+    let other = lasting(4, 12, 13, &fetch("c.test", "a.test/users/alice/main-key"), "200\n\n");
+    for effect in [&key, &robots, &other] {
+        assert_eq!(read(&mut reader, effect).caused_by, None, "the cause has not ended");
+    }
+    let held = read(&mut reader, &lasting(1, 0, 20, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(ids(&held.caused), [key.id, robots.id], "of its receiver alone");
+    assert!(held.caused.iter().all(|link| !link.proven), "by time and key");
+    let next = read(&mut reader, &lasting(5, 15, 30, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(next.caused, [], "each but once");
+}
+
+#[test]
+fn what_follows_a_delivery_soon_is_because_of_it() {
+    let mut reader = Reader::new();
+    let note = lasting(1, 0, 20, &from_alice(NOTE), "202\n\n");
+    read(&mut reader, &note);
+    let mut cause = |n, from, of: &str| {
+        read(&mut reader, &lasting(n, from, from + 1, &fetch("b.test", of), "200\n\n")).caused_by
+    };
+    let inferred = Some(Link { id: note.id, proven: false });
+    assert_eq!(cause(2, 30, "a.test/users/alice/main-key"), inferred, "a queue fetches the key");
+    assert_eq!(cause(3, 40, "a.test/n/1/replies?page=true"), inferred, "the note's replies");
+    assert_eq!(cause(4, 1_900, "a.test/users/alice/main-key"), None, "much later");
+    assert_eq!(cause(5, 1_901, "a.test/n/1"), None, "the note was in the delivery");
+}
+
+#[test]
+fn a_cause_that_is_told_after_its_effect_is_found_all_the_same() {
+    // Its response was retransmitted, say: readings come in order of completion, not of the wire's times.
+    let mut reader = Reader::new();
+    let replies = lasting(2, 30, 31, &fetch("b.test", "a.test/n/1/replies"), "200\n\n{\"type\":\"Collection\"}");
+    let key = lasting(3, 35, 36, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    let later = lasting(4, 2_000, 2_001, &fetch("b.test", "a.test/users/alice/main-key"), "200\n\n");
+    for effect in [&replies, &key, &later] {
+        assert_eq!(read(&mut reader, effect).caused_by, None);
+    }
+    let told = read(&mut reader, &lasting(1, 0, 20, &from_alice(NOTE), "202\n\n"));
+    assert_eq!(ids(&told.caused), [replies.id, key.id]);
+}
+
+#[test]
+fn an_accept_answers_the_follow_that_it_names() {
+    let mut reader = Reader::new();
+    let follow = lasting(1, 0, 5, &from_alice(FOLLOW), "202\n\n");
+    read(&mut reader, &follow);
+    let accept = |to: &str, id: &str| {
+        let body = format!(
+            r#"{{"type":"Accept","id":"https://b.test/a/1","actor":"https://b.test/users/bob","object":"{id}"}}"#
+        );
+        let signature = "Signature: keyId=\"https://b.test/users/bob#main-key\",signature=\"eA==\"\nUser-Agent";
+        let request = delivery(&format!("{to}/inbox"), &body).replace("User-Agent", signature);
+        lasting(2, 90_000, 90_005, &request, "202\n\n")
+    };
+    let link = Link { id: follow.id, proven: true };
+    assert_eq!(read(&mut reader, &accept("a.test", "https://a.test/f/1")).caused_by, Some(link));
+    assert_eq!(read(&mut reader, &accept("a.test", "https://a.test/f/2")).caused_by, None, "another one");
+}
+
+#[test]
+fn a_boost_makes_its_receiver_fetch_from_a_third_server() {
+    let boost = r#"{"type":"Announce","id":"https://a.test/b/1","actor":"https://a.test/users/alice","object":"https://c.test/n/9"}"#;
+    let of = |reader: &mut Reader, n, from| {
+        read(reader, &lasting(n, from, from + 2, &fetch("b.test", "c.test/n/9"), "200\n\n{\"type\":\"Note\",\"id\":\"https://c.test/n/9\"}"))
+    };
+    let mut reader = Reader::new();
+    let fetched = of(&mut reader, 2, 3);
+    assert_eq!((fetched.kind, fetched.caused_by), (Kind::Object, None));
+    let delivered = lasting(1, 0, 20, &from_alice(boost), "202\n\n");
+    let reading = read(&mut reader, &delivered);
+    assert_eq!(reading.caused.len(), 1);
+    assert!(reading.caused[0].proven, "by the id");
+    assert_eq!(of(&mut reader, 3, 4_000).caused_by, Some(Link { id: delivered.id, proven: true }), "by a slow queue");
+}
+
+#[test]
+fn links_are_bounded() {
+    let mut reader = Reader::new();
+    for n in 0..500 {
+        let page = format!("a.test/users/alice/followers?page={n}");
+        read(&mut reader, &lasting(n + 2, 1 + n, 2 + n, &fetch("b.test", &page), "200\n\n{\"type\":\"Collection\"}"));
+    }
+    let held = read(&mut reader, &lasting(1, 0, 1_000, &from_alice(NOTE), "202\n\n"));
+    assert!((1..=32).contains(&held.caused.len()), "{}", held.caused.len());
 }

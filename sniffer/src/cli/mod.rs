@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage; 128 + N when signal N ended the work early (what was done is kept).
 
 mod export;
+mod memory;
 mod print;
 mod read;
 mod serve;

@@ -11,9 +11,9 @@ use sniffer::capture::{Item, Source};
 use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::view::Row;
-use sniffer::viewer::{SourceKind, Status};
+use sniffer::viewer::{Lost, SourceKind, Status};
 
+use super::memory::Memory;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve};
@@ -56,6 +56,8 @@ pub(super) struct Arguments {
     /// How much to hold, over all connections, while segments are missing.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
     reassembly_budget: u64,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -96,27 +98,30 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.as_ref().map(serve::Running::publisher);
         Recorder::start(store, move |batch| {
             if let Some(publisher) = &publisher {
-                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+                publisher.rows(batch.rows());
             }
         })
     });
 
     let mut reading = Reading {
         pipeline: Pipeline::new(config(&arguments)),
-        filter,
-        printer: Printer::new(&arguments.printing, stdin),
-        recorder,
+        teller: Teller {
+            filter,
+            printer: Printer::new(&arguments.printing, stdin),
+            recorder,
+            exchanges: 0,
+            matched: 0,
+            lost: Lost::default(),
+            go_on: true,
+            progress: Progress::new(),
+        },
         face,
         stop: stop.clone(),
         frames: 0,
-        exchanges: 0,
-        matched: 0,
-        lost_frames: 0,
-        progress: Progress::new(),
     };
     let damaged = reading.all(source);
-    let Reading { pipeline, mut printer, recorder, face, exchanges, matched, lost_frames, progress, .. } =
-        reading;
+    let Reading { pipeline, teller, face, .. } = reading;
+    let Teller { mut printer, recorder, exchanges, matched, lost, progress, .. } = teller;
     progress.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -125,7 +130,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.publisher();
         publisher.update(|status| {
             status.counters = Some(Arc::new(counters.clone()));
-            status.lost_frames = lost_frames;
+            status.lost = lost.clone();
         });
         publisher.done(damaged.as_ref().err().map(|e| format!("{e:#}")));
     }
@@ -135,7 +140,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         exchanges,
         matched,
         filtered: arguments.selection.filter.is_some(),
-        lost_frames,
+        lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
     };
@@ -168,7 +173,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn config(arguments: &Arguments) -> pipeline::Config {
-    let mut config = pipeline::Config::default();
+    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
     config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
     config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
     if arguments.no_bodies {
@@ -212,37 +217,43 @@ fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
 /// Everything that a frame may touch, on the reading thread.
 struct Reading {
     pipeline: Pipeline,
-    filter: Option<Filter>,
-    printer: Printer,
-    recorder: Option<Recorder>,
+    teller: Teller,
     face: Option<serve::Running>,
     stop: Stop,
     frames: u64,
+}
+
+/// Where exchanges go, one at a time.
+struct Teller {
+    filter: Option<Filter>,
+    printer: Printer,
+    recorder: Option<Recorder>,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    lost: Lost,
+    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
+    go_on: bool,
     progress: Progress,
 }
 
 impl Reading {
     /// Reads to the end, to damage, or to a signal; whatever it was, all that came before is told.
     fn all(&mut self, mut source: Source) -> Result<()> {
-        let mut told = Vec::new();
         let result = loop {
             match source.next() {
                 Ok(Some(Item::Frame(frame))) => {
                     self.frames += 1;
-                    self.pipeline.push(&frame, &mut told);
+                    self.pipeline.push(&frame, &mut self.teller);
                 }
                 Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
                 Ok(Some(Item::Loss(loss))) => {
-                    self.lost_frames += loss.frames;
+                    self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
             }
-            if !told.is_empty() && !self.tell(&mut told) {
+            if !self.teller.go_on {
                 return Ok(());
             }
             if self.frames.is_multiple_of(1_024) {
@@ -250,38 +261,45 @@ impl Reading {
                     break Ok(());
                 }
                 let percent = source.progress().percent();
-                self.progress.show(percent, self.frames, self.exchanges);
+                self.teller.progress.show(percent, self.frames, self.teller.exchanges);
                 if let Some(face) = &self.face {
                     let counters = Arc::new(self.pipeline.counters());
+                    let lost = self.teller.lost.clone();
                     face.publisher().update(|status| {
                         status.source.percent = percent;
                         status.counters = Some(counters);
-                        status.lost_frames = self.lost_frames;
+                        status.lost = lost;
                     });
                 }
             }
         };
-        self.pipeline.finish(&mut told);
-        self.tell(&mut told);
+        self.pipeline.finish(&mut self.teller);
         result
     }
+}
 
-    /// False when there is no reason to go on: nobody reads what is printed, or the store failed.
-    fn tell(&mut self, told: &mut Vec<Told>) -> bool {
-        let mut go_on = true;
-        for one in told.drain(..) {
-            self.exchanges += 1;
-            if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
-                continue;
-            }
-            self.matched += 1;
-            self.progress.clear_for(&self.printer);
-            self.printer.print(&one);
-            if let Some(recorder) = &self.recorder {
-                go_on &= recorder.push(one);
-            }
+impl Teller {
+    fn tell(&mut self, one: Told) {
+        self.exchanges += 1;
+        self.lost.exchange(&one.exchange);
+        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+            return;
         }
-        go_on && (self.recorder.is_some() || !self.printer.nobody_reads())
+        self.matched += 1;
+        self.progress.clear_for(&self.printer);
+        self.printer.print(&one);
+        match &self.recorder {
+            Some(recorder) => self.go_on &= recorder.push(&one),
+            None => self.go_on &= !self.printer.nobody_reads(),
+        }
+    }
+}
+
+impl Extend<Told> for Teller {
+    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
+        for one in told {
+            self.tell(one);
+        }
     }
 }
 

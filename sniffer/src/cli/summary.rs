@@ -46,6 +46,20 @@ impl Figures<'_> {
                 counters.stream.gap_bytes
             ));
         }
+        if counters.flow.flows_evicted > 0 {
+            lines.push(format!(
+                "{} flow{} given up for want of room (--memory)",
+                counters.flow.flows_evicted,
+                if counters.flow.flows_evicted == 1 { " was" } else { "s were" }
+            ));
+        }
+        if counters.stream.evicted > 0 {
+            lines.push(format!(
+                "{} time{} held segments were not waited for, for want of room (--reassembly-budget)",
+                counters.stream.evicted,
+                if counters.stream.evicted == 1 { "" } else { "s" }
+            ));
+        }
         let others: Vec<String> = counters
             .http
             .other_flows

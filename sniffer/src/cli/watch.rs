@@ -14,9 +14,9 @@ use sniffer::filter::Filter;
 use sniffer::frame::Timestamp;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::view::Row;
-use sniffer::viewer::{InterfaceStatus, SourceKind, Status};
+use sniffer::viewer::{InterfaceStatus, Lost, SourceKind, Status};
 
+use super::memory::Memory;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, serve};
@@ -79,10 +79,15 @@ pub(super) struct Arguments {
     /// How much to hold, over all connections, while segments are missing.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
     reassembly_budget: u64,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 /// How often the status is renewed.
 const STATUS: Duration = Duration::from_secs(1);
+/// How often browsers are told what is not finished, and how much of it.
+const IN_FLIGHT: Duration = Duration::from_millis(250);
+const IN_FLIGHT_SHOWN: usize = 100;
 /// How long the decoding thread waits for frames before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(50);
 /// Frames reach the decoding thread at most so much later than they were captured, when nothing else waits.
@@ -111,28 +116,30 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         let publisher = face.as_ref().map(serve::Running::publisher);
         Recorder::start(store, move |batch| {
             if let Some(publisher) = &publisher {
-                publisher.rows(batch.iter().map(|told| Row::new(&told.exchange, &told.reading)));
+                publisher.rows(batch.rows());
             }
         })
     });
     let mut watching = Watching {
         pipeline: Pipeline::new(config(&arguments)),
         live,
-        filter,
-        printer: Printer::new(&arguments.printing, true),
-        recorder,
+        teller: Teller {
+            filter,
+            printer: Printer::new(&arguments.printing, true),
+            recorder,
+            line: StatusLine::new(),
+            exchanges: 0,
+            matched: 0,
+            lost: Lost::default(),
+            go_on: true,
+        },
         face,
         stop,
-        line: StatusLine::new(),
-        exchanges: 0,
-        matched: 0,
-        lost_frames: 0,
     };
     watching.begin(&options);
     watching.all();
-    let Watching {
-        pipeline, live, mut printer, recorder, face, line, exchanges, matched, lost_frames, ..
-    } = watching;
+    let Watching { pipeline, live, teller, face, .. } = watching;
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
     line.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -146,7 +153,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         exchanges,
         matched,
         filtered: arguments.selection.filter.is_some(),
-        lost_frames,
+        lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
     };
@@ -192,7 +199,7 @@ impl Arguments {
 }
 
 fn config(arguments: &Arguments) -> pipeline::Config {
-    let mut config = pipeline::Config::default();
+    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
     config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
     config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
     config
@@ -224,15 +231,22 @@ fn node_name() -> String {
 struct Watching {
     pipeline: Pipeline,
     live: Live,
+    teller: Teller,
+    face: Option<serve::Running>,
+    stop: Stop,
+}
+
+/// Where exchanges go, one at a time.
+struct Teller {
     filter: Option<Filter>,
     printer: Printer,
     recorder: Option<Recorder>,
-    face: Option<serve::Running>,
-    stop: Stop,
     line: StatusLine,
     exchanges: u64,
     matched: u64,
-    lost_frames: u64,
+    lost: Lost,
+    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
+    go_on: bool,
 }
 
 impl Watching {
@@ -263,46 +277,59 @@ impl Watching {
 
     /// Until a signal, or until nobody wants what is found.
     fn all(&mut self) {
-        let mut told = Vec::new();
         let mut stopped = false;
         let mut shown = Instant::now();
+        let mut told_in_flight = Instant::now();
         loop {
             match self.live.take(WAIT) {
                 Taken::Batch(batch) => {
-                    self.batch(&batch, &mut told);
+                    self.batch(&batch);
                     self.live.recycle(batch);
                 }
                 Taken::Nothing => {
                     if let Some(now) = super::wall_clock() {
-                        self.pipeline.expire(Timestamp(now.0.saturating_sub(LATE)), &mut told);
+                        self.pipeline.expire(Timestamp(now.0.saturating_sub(LATE)), &mut self.teller);
                     }
                 }
                 Taken::Ended => break,
             }
-            let go_on = self.tell(&mut told);
             for ends in self.pipeline.take_others() {
                 self.live.ignore(ends.client, ends.server);
             }
-            if (self.stop.is_set() || !go_on) && !stopped {
+            if (self.stop.is_set() || !self.teller.go_on) && !stopped {
                 stopped = true;
                 self.live.stop();
+            }
+            if told_in_flight.elapsed() >= IN_FLIGHT {
+                told_in_flight = Instant::now();
+                self.tell_in_flight();
             }
             if shown.elapsed() >= STATUS {
                 shown = Instant::now();
                 self.show();
             }
         }
-        self.pipeline.finish(&mut told);
-        self.tell(&mut told);
+        self.pipeline.finish(&mut self.teller);
+        self.tell_in_flight();
         self.show();
     }
 
-    fn batch(&mut self, batch: &Batch, told: &mut Vec<Told>) {
+    /// Browsers see what has begun and is not finished.
+    fn tell_in_flight(&self) {
+        let Some(face) = &self.face else { return };
+        let publisher = face.publisher();
+        if publisher.listened_to() {
+            let (exchanges, total) = self.pipeline.in_flight(IN_FLIGHT_SHOWN);
+            publisher.in_flight(exchanges, total);
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
         for item in batch.items() {
             match item {
-                Item::Frame(frame) => self.pipeline.push(&frame, told),
+                Item::Frame(frame) => self.pipeline.push(&frame, &mut self.teller),
                 Item::Loss(loss) => {
-                    self.lost_frames += loss.frames;
+                    self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
                 }
                 Item::Name(index, name) => self.pipeline.name_index(index, name),
@@ -310,30 +337,14 @@ impl Watching {
         }
     }
 
-    /// False when there is no reason to go on: nobody reads what is printed, or the store failed.
-    fn tell(&mut self, told: &mut Vec<Told>) -> bool {
-        let mut go_on = true;
-        for one in told.drain(..) {
-            self.exchanges += 1;
-            if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
-                continue;
-            }
-            self.matched += 1;
-            self.line.make_way(&self.printer);
-            self.printer.print(&one);
-            if let Some(recorder) = &self.recorder {
-                go_on &= recorder.push(one);
-            }
-        }
-        go_on && (self.recorder.is_some() || !self.printer.nobody_reads())
-    }
-
     fn show(&mut self) {
         let snapshot = self.live.snapshot();
         let counters = self.pipeline.counters();
-        self.line.show(&snapshot, counters.flow.frames, self.exchanges);
+        self.teller.line.show(&snapshot, counters.flow.frames, self.teller.exchanges);
         if let Some(face) = &self.face {
-            let lost = snapshot.total().lost + snapshot.dropped_frames;
+            let mut lost = self.teller.lost.clone();
+            // Those after which no packet came yet are known to the kernel alone.
+            lost.frames = lost.frames.max(snapshot.total().lost + snapshot.dropped_frames);
             let interfaces = snapshot
                 .interfaces
                 .iter()
@@ -341,9 +352,34 @@ impl Watching {
                 .collect();
             face.publisher().update(|status| {
                 status.counters = Some(Arc::new(counters));
-                status.lost_frames = lost;
+                status.lost = lost;
                 status.interfaces = interfaces;
             });
+        }
+    }
+}
+
+impl Teller {
+    fn tell(&mut self, one: Told) {
+        self.exchanges += 1;
+        self.lost.exchange(&one.exchange);
+        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+            return;
+        }
+        self.matched += 1;
+        self.line.make_way(&self.printer);
+        self.printer.print(&one);
+        match &self.recorder {
+            Some(recorder) => self.go_on &= recorder.push(&one),
+            None => self.go_on &= !self.printer.nobody_reads(),
+        }
+    }
+}
+
+impl Extend<Told> for Teller {
+    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
+        for one in told {
+            self.tell(one);
         }
     }
 }

@@ -53,6 +53,14 @@ struct Key {
     protocol: u8,
 }
 
+impl Fragments {
+    /// Octets of memory that the datagrams take.
+    pub(super) fn memory(&self) -> usize {
+        let order = self.order.capacity().saturating_mul(size_of::<(Timestamp, u64, Key)>());
+        self.cost.saturating_add(order)
+    }
+}
+
 #[derive(Debug)]
 struct Datagram {
     birth: u64,

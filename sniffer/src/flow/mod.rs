@@ -130,7 +130,7 @@ pub enum CloseReason {
     Replaced,
     /// Nothing was seen for the idle time.
     Idle,
-    /// The table was full; this flow was the least recently seen.
+    /// The table was full, or the memory spent; this flow was the least recently seen.
     Evicted,
 }
 
@@ -180,7 +180,7 @@ pub struct Counters {
     pub out_of_window: u64,
     /// Flows met, those without any payload among them (which are not told of otherwise).
     pub flows: u64,
-    /// Flows evicted because the table was full.
+    /// Flows evicted because the table was full or the memory spent.
     pub flows_evicted: u64,
 }
 
@@ -232,6 +232,11 @@ const SILENT_NANOS: u64 = 60_000_000_000;
 /// A SYN that comes later than the data that follows it, within this time (ns) and distance, was overtaken.
 const OVERTAKEN_NANOS: u64 = 1_000_000_000;
 const OVERTAKEN_BYTES: i32 = 1 << 20;
+/// Flows that are closed by one call of [`Tracker::expire`]: after an hour's pause in a capture all of them are due, and
+/// the events would take as much memory as the flows.
+pub const EXPIRED_AT_ONCE: usize = 1024;
+/// Listed flows that are gone, which are not worth the work of taking them off the list.
+const LINGERING_SLACK: usize = 1024;
 /// How far from the highest number seen a RST is believed: a blind one hits it once in 128 tries.
 const RST_DISTANCE: u32 = 1 << 24;
 /// A finished flow's ports are in use again when data comes from this far beyond its end.
@@ -330,17 +335,22 @@ impl Tracker {
         [lingering, idle, self.fragments.deadline()].into_iter().flatten().min()
     }
 
-    /// Closes what is due at `now`.
+    /// Closes what is due at `now`, but no more than [`EXPIRED_AT_ONCE`]: as long as [`Self::deadline`] is due, there is
+    /// more.
     pub fn expire(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) {
+        let full = out.len().saturating_add(EXPIRED_AT_ONCE);
         self.now = self.now.max(now);
         self.fragments.expire(now);
         self.counters.fragments_lost = self.fragments.lost;
-        while let Some((_, place, id)) = self.lingering.pop_front_if(|(due, ..)| *due <= now) {
+        while out.len() < full
+            && let Some((_, place, id)) = self.lingering.pop_front_if(|(due, ..)| *due <= now)
+        {
             if self.table.get(place).is_some_and(|entry| entry.id == id && entry.finished) {
                 self.close(place, CloseReason::Finished, out);
             }
         }
-        while let Some(place) = self.table.oldest()
+        while out.len() < full
+            && let Some(place) = self.table.oldest()
             && self.table.get(place).is_some_and(|entry| self.idle_due(entry) <= now)
         {
             self.close(place, CloseReason::Idle, out);
@@ -353,6 +363,20 @@ impl Tracker {
     /// What was seen so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Octets of memory that the table and what waits for fragments take.
+    pub fn memory(&self) -> usize {
+        let lingering = self.lingering.capacity().saturating_mul(size_of::<(Timestamp, Place, FlowId)>());
+        self.table.memory().saturating_add(lingering).saturating_add(self.fragments.memory())
+    }
+
+    /// There is no memory for all the flows: closes the one that was not heard of for longest, of those that later
+    /// stages know. False when there is none.
+    pub fn evict(&mut self, out: &mut Vec<Event<'_>>) -> bool {
+        let Some(place) = self.table.oldest_told() else { return false };
+        self.close(place, CloseReason::Evicted, out);
+        true
     }
 
     fn idle_due(&self, entry: &Entry) -> Timestamp {
@@ -573,6 +597,7 @@ impl Tracker {
         self.table.touch(place, now, tell);
         if finishes {
             self.lingering.push_back((now.plus_nanos(self.config.linger_nanos), place, id));
+            self.tidy_lingering();
         }
         if tell {
             out.push(Event::Segment(Segment {
@@ -586,6 +611,15 @@ impl Tracker {
                 flags,
                 ack,
             }));
+        }
+    }
+
+    /// Flows that were replaced or evicted stay listed until their time: many of them must not pile up.
+    fn tidy_lingering(&mut self) {
+        if self.lingering.len() > self.table.len().saturating_mul(2).saturating_add(LINGERING_SLACK) {
+            let table = &self.table;
+            self.lingering
+                .retain(|(_, place, id)| table.get(*place).is_some_and(|entry| entry.id == *id && entry.finished));
         }
     }
 

@@ -194,7 +194,24 @@ impl Table {
     /// it, so that a flood of them does not fill the memory that the limit allows.
     pub(super) fn is_full(&self) -> bool {
         self.quiet.length >= self.limit.div_ceil(4)
-            || self.quiet.length.saturating_add(self.told.length) >= self.limit
+            || self.len() >= self.limit
+    }
+
+    /// Flows that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.quiet.length.saturating_add(self.told.length)
+    }
+
+    /// Octets of memory that it takes. It grows to the limit and does not shrink.
+    pub(super) fn memory(&self) -> usize {
+        let entries = self.entries.capacity().saturating_mul(size_of::<Entry>());
+        let free = self.free.capacity().saturating_mul(size_of::<u32>());
+        entries.saturating_add(free).saturating_add(self.places.allocation_size())
+    }
+
+    /// The least recently seen flow of those that carried payload.
+    pub(super) fn oldest_told(&self) -> Option<Place> {
+        self.entries.get(self.told.oldest as usize).map(|_| Place(self.told.oldest))
     }
 
     /// Adds a flow that [`Self::find`] does not know. The caller has made room.

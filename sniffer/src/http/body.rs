@@ -9,6 +9,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::coding::{self, Coding, STACK_LIMIT, Stage, Stop};
+use super::cost::vector;
 use super::{Anomaly, AnomalyKind, Body, Config, Headers};
 
 /// A coded body up to this many octets is held as it came and decoded in one go at its end, with decoders that are
@@ -179,6 +180,17 @@ impl BodyBuilder {
     pub fn expecting(mut self, length: u64) -> Self {
         self.expected = length;
         self
+    }
+
+    /// What it takes in memory beside its own size and what is charged.
+    pub(super) fn cost(&self) -> usize {
+        let (state, kept) = match &self.content {
+            Content::Plain(kept) => (0, kept),
+            Content::Coded(_) => return 0,
+            Content::Streaming(streaming) => (size_of_val(&**streaming), &streaming.kept),
+        };
+        let hash = kept.hash.as_deref().map_or(0, size_of_val);
+        vector::<(u64, u64)>(kept.holes.capacity()).saturating_add(hash).saturating_add(state)
     }
 
     /// Octets of body seen or counted so far, framing included.

@@ -11,6 +11,7 @@
 
 #![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
 
+mod cost;
 mod losing;
 mod pairing;
 mod partial;
@@ -28,7 +29,9 @@ use super::body::Budget;
 use super::h1::Receiving;
 use super::h2::H2;
 use super::websocket::Talk;
-use super::{Anomaly, AnomalyKind, Config, Exchange, GapMark, OtherProtocol, Protocol, exchange_id};
+use super::{
+    Anomaly, AnomalyKind, Config, Exchange, GapMark, InFlight, OtherProtocol, Out, Protocol, exchange_id,
+};
 use crate::flow::{Direction, Ends, FlowId, Handshake, Opened};
 use crate::frame::{Interface, Timestamp};
 use crate::stream::{Data, EndKind, Event};
@@ -58,7 +61,7 @@ pub(super) struct Scope<'a> {
     pub(super) others: &'a mut BTreeMap<OtherProtocol, u64>,
     pub(super) found_other: &'a mut Vec<Ends>,
     pub(super) now: Timestamp,
-    pub(super) out: &'a mut Vec<Box<Exchange>>,
+    pub(super) out: &'a mut dyn Out,
 }
 
 /// A flow and all that is unfinished in it.
@@ -100,6 +103,10 @@ pub(super) struct Connection {
     forced: bool,
     /// The decoder has this flow among those that wait.
     pub(super) listed: bool,
+    /// Octets that this flow was last found to take, for how many exchanges, and the events since then.
+    accounted: usize,
+    counted: usize,
+    events_uncounted: usize,
 }
 
 #[derive(Debug)]
@@ -276,6 +283,9 @@ impl Connection {
             deaf: false,
             forced: false,
             listed: false,
+            accounted: 0,
+            counted: 0,
+            events_uncounted: 0,
         }
     }
 
@@ -315,6 +325,17 @@ impl Connection {
         [&self.to_server, &self.to_client]
             .into_iter()
             .all(|side| side.ended.is_some() && side.waiting.is_empty())
+    }
+
+    /// Gives each exchange whose request was seen and that is not finished.
+    pub(super) fn in_flight(&self, give: &mut impl FnMut(InFlight)) {
+        let pending = self.pending.iter().filter(|pending| !pending.answered);
+        pending.filter_map(|pending| InFlight::of(&pending.exchange, false)).for_each(&mut *give);
+        match &self.speaks {
+            Speaks::H2(h2) => h2.in_flight(give),
+            Speaks::WebSocket(web) => InFlight::of(&web.exchange, true).into_iter().for_each(give),
+            _ => {}
+        }
     }
 
     /// Tells all that is open; for a capture that ended without ends.
@@ -553,7 +574,8 @@ fn after(data: Data<'_>, taken: usize) -> Data<'_> {
     if taken == 0 {
         return data;
     }
-    let (offset, segment_start) = (offset_at(&data, taken), false);
+    // What more segments begin in it was seen to before: see `Decoder::push`.
+    let (offset, segment_start, starts) = (offset_at(&data, taken), false, 0);
     let bytes = match data.bytes {
         Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(taken..).unwrap_or_default()),
         Cow::Owned(mut bytes) => {
@@ -561,7 +583,7 @@ fn after(data: Data<'_>, taken: usize) -> Data<'_> {
             Cow::Owned(bytes)
         }
     };
-    Data { bytes, offset, segment_start, ..data }
+    Data { bytes, offset, segment_start, starts, ..data }
 }
 
 /// What an event that waits takes.
@@ -576,9 +598,9 @@ fn cost(event: &Event<'_>) -> usize {
 fn owned(event: Event<'_>) -> Event<'static> {
     match event {
         Event::Data(data) => {
-            let Data { flow, direction, time, interface, offset, bytes, segment_start, ack } = data;
+            let Data { flow, direction, time, interface, offset, bytes, segment_start, starts, ack } = data;
             let bytes = Cow::Owned(bytes.into_owned());
-            Event::Data(Data { flow, direction, time, interface, offset, bytes, segment_start, ack })
+            Event::Data(Data { flow, direction, time, interface, offset, bytes, segment_start, starts, ack })
         }
         Event::Opened(opened) => Event::Opened(opened),
         Event::Gap { flow, direction, time, offset, length, cause } => {

@@ -3,6 +3,7 @@
 //! octet belongs to, and how long a body is, [`super::connection`] decides.
 
 use super::body::{BodyBuilder, Budget};
+use super::cost::ALLOCATION;
 use super::head;
 use super::{Anomaly, AnomalyKind, Body, Config, Headers};
 
@@ -92,6 +93,11 @@ impl Receiving {
             touched: false,
             torn: false,
         }
+    }
+
+    /// What it takes in memory, beside what is charged.
+    pub(super) fn cost(&self) -> usize {
+        size_of::<Self>().saturating_add(ALLOCATION).saturating_add(self.builder.cost())
     }
 
     /// Whether no octet of the body was seen, so that there may be none.

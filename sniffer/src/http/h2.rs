@@ -5,6 +5,7 @@
 
 #![allow(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
 
+mod cost;
 mod frame;
 mod holes;
 mod stream;
@@ -17,7 +18,7 @@ use base64::Engine as _;
 use self::frame::{Chain, Head, Limits};
 use self::stream::Stream;
 use super::body::Budget;
-use super::{Anomaly, AnomalyKind, Config, Exchange, GapMark, Interim, Request, exchange_id, hpack};
+use super::{Anomaly, AnomalyKind, Config, GapMark, Interim, Out, Request, exchange_id, hpack};
 use crate::flow::{Direction, Ends, FlowId, MID_STREAM_BASE};
 use crate::frame::{Interface, Timestamp};
 use crate::stream::{Data, EndKind, GapCause};
@@ -205,7 +206,7 @@ struct Now<'a> {
     ack: Option<u64>,
     config: &'a Config,
     budget: &'a mut Budget,
-    out: &'a mut Vec<Box<Exchange>>,
+    out: &'a mut dyn Out,
 }
 
 impl Side {
@@ -231,6 +232,11 @@ impl Side {
 }
 
 impl H2 {
+    /// Gives each stream whose request was seen and that is not finished.
+    pub(super) fn in_flight(&self, give: &mut impl FnMut(super::InFlight)) {
+        self.streams.values().filter_map(|stream| stream.in_flight(self.ends)).for_each(give);
+    }
+
     /// A connection that speaks HTTP/2 from here on.
     pub(super) fn new(ends: Ends, flow: FlowId, start: Start) -> Self {
         let mid_stream = matches!(start, Start::MidStream);
@@ -273,7 +279,7 @@ impl H2 {
         data: &Data<'_>,
         config: &Config,
         budget: &mut Budget,
-        out: &mut Vec<Box<Exchange>>,
+        out: &mut dyn Out,
     ) {
         let mut now = Now {
             direction: data.direction,
@@ -314,7 +320,7 @@ impl H2 {
         cause: GapCause,
         config: &Config,
         budget: &mut Budget,
-        out: &mut Vec<Box<Exchange>>,
+        out: &mut dyn Out,
     ) {
         let interface = Interface::Unknown;
         let mut now = Now { direction, time, interface, ack: None, config, budget, out };
@@ -331,7 +337,7 @@ impl H2 {
         kind: EndKind,
         config: &Config,
         budget: &mut Budget,
-        out: &mut Vec<Box<Exchange>>,
+        out: &mut dyn Out,
     ) {
         let interface = Interface::Unknown;
         let mut now = Now { direction, time, interface, ack: None, config, budget, out };
@@ -346,7 +352,7 @@ impl H2 {
     }
 
     /// The connection is over, or given up: tells all that is open. Gives back everything to the budget.
-    pub(super) fn finish(&mut self, config: &Config, budget: &mut Budget, out: &mut Vec<Box<Exchange>>) {
+    pub(super) fn finish(&mut self, config: &Config, budget: &mut Budget, out: &mut dyn Out) {
         for side in [&mut self.to_server, &mut self.to_client] {
             side.hpack.lose();
             budget.give(std::mem::take(&mut side.charged));

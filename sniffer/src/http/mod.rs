@@ -5,6 +5,7 @@
 pub mod body;
 mod coding;
 mod connection;
+mod cost;
 mod h1;
 mod h2;
 mod head;
@@ -657,6 +658,84 @@ pub struct Counters {
     pub held: u64,
 }
 
+/// An exchange that is not finished: its request was seen, and no answer, or not all of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct InFlight {
+    /// The name that the exchange will have.
+    #[serde(serialize_with = "id_as_text")]
+    pub id: ExchangeId,
+    /// The first byte of the request.
+    #[serde(serialize_with = "time_as_text")]
+    pub started: Timestamp,
+    /// The two ends of the flow.
+    pub ends: Ends,
+    /// The method; `None` where HPACK state was lost.
+    pub method: Option<Box<str>>,
+    /// The request target, as sent.
+    pub target: Option<Box<str>>,
+    /// The host that is asked, as sent.
+    pub host: Option<Box<str>>,
+    /// The answer's status, where it has begun.
+    pub status: Option<u16>,
+    /// It became a WebSocket, which is open.
+    pub websocket: bool,
+}
+
+fn id_as_text<S: serde::Serializer>(id: &ExchangeId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
+fn time_as_text<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(time)
+}
+
+impl InFlight {
+    /// Of an exchange whose request was seen.
+    fn of(exchange: &Exchange, websocket: bool) -> Option<Self> {
+        let request = exchange.request.as_ref()?;
+        Some(Self {
+            id: exchange.id,
+            started: exchange.started,
+            ends: exchange.ends,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            host: request.host.clone(),
+            status: exchange.response.as_ref().and_then(|r| r.status),
+            websocket,
+        })
+    }
+}
+
+/// Where finished exchanges go, each as soon as it is there: one event can finish many, which together would take
+/// far more memory than the bytes that they came from.
+pub trait Out {
+    /// Takes the next one.
+    fn push(&mut self, exchange: Box<Exchange>);
+}
+
+impl Out for Vec<Box<Exchange>> {
+    fn push(&mut self, exchange: Box<Exchange>) {
+        Self::push(self, exchange);
+    }
+}
+
+/// Counts what it passes on.
+struct Counted<'a> {
+    exchanges: &'a mut u64,
+    lone_responses: &'a mut u64,
+    unanswered: &'a mut u64,
+    out: &'a mut dyn Out,
+}
+
+impl Out for Counted<'_> {
+    fn push(&mut self, exchange: Box<Exchange>) {
+        *self.exchanges = self.exchanges.saturating_add(1);
+        *self.lone_responses = self.lone_responses.saturating_add(u64::from(exchange.request.is_none()));
+        *self.unanswered = self.unanswered.saturating_add(u64::from(exchange.response.is_none()));
+        self.out.push(exchange);
+    }
+}
+
 /// The stage: stream events of both directions in, finished exchanges out.
 #[derive(Debug)]
 pub struct Decoder {
@@ -664,6 +743,8 @@ pub struct Decoder {
     counters: Counters,
     budget: Budget,
     flows: HashMap<FlowId, Box<Connection>, FixedState>,
+    /// Octets that the flows take, beside those that are charged to the budget.
+    accounted: usize,
     /// Flows in which one direction waits for the other, by when the waiting began; each is listed once.
     waiting: VecDeque<(Timestamp, FlowId)>,
     /// Flows that turned out to speak something else, and were not asked for yet.
@@ -672,6 +753,8 @@ pub struct Decoder {
     now: Timestamp,
 }
 
+/// Listed flows that are over, which are not worth the work of taking them off the list.
+const WAITING_SLACK: usize = 1024;
 /// Ends of flows that speak something else are kept for the asking up to this number.
 const FOUND_OTHER_LIMIT: usize = 1024;
 
@@ -683,6 +766,7 @@ impl Decoder {
             counters: Counters::default(),
             budget: Budget::new(),
             flows: HashMap::with_hasher(FixedState::default()),
+            accounted: 0,
             waiting: VecDeque::new(),
             found_other: Vec::new(),
             now: Timestamp::default(),
@@ -695,8 +779,16 @@ impl Decoder {
         std::mem::take(&mut self.found_other)
     }
 
-    /// Takes a stream event; appends the exchanges that it finished to `out`.
-    pub fn push(&mut self, event: Event<'_>, out: &mut Vec<Box<Exchange>>) {
+    /// Takes a stream event; gives the exchanges that it finished to `out`.
+    pub fn push(&mut self, event: Event<'_>, out: &mut dyn Out) {
+        if let Event::Data(data) = &event
+            && data.starts != 0
+        {
+            for segment in data.segments() {
+                self.push(Event::Data(segment), out);
+            }
+            return;
+        }
         let (flow, time) = match &event {
             Event::Opened(opened) => (opened.flow, opened.time),
             Event::Data(data) => (data.flow, data.time),
@@ -707,13 +799,12 @@ impl Decoder {
         if time > self.now {
             self.expire(time, out);
         }
-        let before = out.len();
         if let Event::Opened(opened) = &event {
-            self.flows.insert(flow, Box::new(Connection::new(opened)));
+            let connection = self.flows.entry(flow).insert(Box::new(Connection::new(opened))).into_mut();
+            connection.account(&mut self.accounted);
         } else {
             self.with(flow, out, |connection, scope| connection.push(event, scope));
         }
-        self.count(out.get(before..).unwrap_or_default());
     }
 
     /// When [`Self::expire`] has something to do next, in capture time.
@@ -722,9 +813,8 @@ impl Decoder {
     }
 
     /// Time has passed: what has waited too long for the other direction of its flow is told without it.
-    pub fn expire(&mut self, now: Timestamp, out: &mut Vec<Box<Exchange>>) {
+    pub fn expire(&mut self, now: Timestamp, out: &mut dyn Out) {
         self.now = self.now.max(now);
-        let before = out.len();
         while let Some((since, flow)) = self.waiting.front().copied() {
             if since.plus_nanos(connection::PATIENCE) > now {
                 break;
@@ -737,12 +827,10 @@ impl Decoder {
                 }
             });
         }
-        self.count(out.get(before..).unwrap_or_default());
     }
 
     /// The capture ended: gives what is unfinished. (Every flow has had its `End`s by then.)
-    pub fn finish(&mut self, out: &mut Vec<Box<Exchange>>) {
-        let before = out.len();
+    pub fn finish(&mut self, out: &mut dyn Out) {
         let mut open: Vec<FlowId> = self.flows.keys().copied().collect();
         open.sort_unstable();
         let now = self.now;
@@ -750,7 +838,27 @@ impl Decoder {
             self.with(flow, out, |connection, scope| connection.finish(now, scope));
         }
         self.waiting.clear();
-        self.count(out.get(before..).unwrap_or_default());
+    }
+
+    /// Exchanges whose request was seen and that are not finished, those that began first, at most `limit`; and how many
+    /// there are in all. Looks at every open flow once.
+    pub fn in_flight(&self, limit: usize) -> (Vec<InFlight>, usize) {
+        let mut all: Vec<InFlight> = Vec::new();
+        let mut count = 0_usize;
+        for connection in self.flows.values() {
+            connection.in_flight(&mut |one| {
+                count = count.saturating_add(1);
+                all.push(one);
+            });
+            // Twice the limit at most is held: what began last of it is let go.
+            if all.len() >= limit.saturating_mul(2).max(64) {
+                all.sort_by_key(|one| (one.started, one.id));
+                all.truncate(limit);
+            }
+        }
+        all.sort_by_key(|one| (one.started, one.id));
+        all.truncate(limit);
+        (all, count)
     }
 
     /// What was seen so far.
@@ -758,42 +866,51 @@ impl Decoder {
         &self.counters
     }
 
+    /// Octets of memory that the open flows take.
+    pub fn memory(&self) -> usize {
+        let waiting = self.waiting.capacity().saturating_mul(size_of::<(Timestamp, FlowId)>());
+        [self.accounted, self.budget.held(), self.flows.allocation_size(), waiting]
+            .into_iter()
+            .fold(0, usize::saturating_add)
+    }
+
     /// Lets a flow work, and forgets it when it is over.
-    #[expect(clippy::vec_box, reason = "an exchange is large, and is moved often on its way to the store")]
     fn with(
         &mut self,
         flow: FlowId,
-        out: &mut Vec<Box<Exchange>>,
+        out: &mut dyn Out,
         work: impl FnOnce(&mut Connection, &mut Scope<'_>),
     ) {
         let Some(connection) = self.flows.get_mut(&flow) else { return };
+        let Counters { exchanges, lone_responses, unanswered, hunted_bytes, other_flows, .. } = &mut self.counters;
+        let found_other = &mut self.found_other;
+        let mut out = Counted { exchanges, lone_responses, unanswered, out };
         let mut scope = Scope {
             config: &self.config,
             budget: &mut self.budget,
-            hunted: &mut self.counters.hunted_bytes,
-            others: &mut self.counters.other_flows,
-            found_other: &mut self.found_other,
+            hunted: hunted_bytes,
+            others: other_flows,
+            found_other,
             now: self.now,
-            out,
+            out: &mut out,
         };
         work(connection, &mut scope);
+        self.counters.held = self.budget.held() as u64;
         if connection.is_over() {
+            connection.account_none(&mut self.accounted);
             self.flows.remove(&flow);
-        } else if let Some(since) = connection.waits_since()
+            return;
+        }
+        connection.account(&mut self.accounted);
+        if let Some(since) = connection.waits_since()
             && !connection.listed
         {
             connection.listed = true;
             self.waiting.push_back((since, flow));
+            // Flows that are over stay listed until their time: many of them must not pile up.
+            if self.waiting.len() > self.flows.len().saturating_mul(2).saturating_add(WAITING_SLACK) {
+                self.waiting.retain(|(_, flow)| self.flows.contains_key(flow));
+            }
         }
-    }
-
-    fn count(&mut self, told: &[Box<Exchange>]) {
-        let counters = &mut self.counters;
-        for exchange in told {
-            counters.exchanges = counters.exchanges.saturating_add(1);
-            counters.lone_responses = counters.lone_responses.saturating_add(u64::from(exchange.request.is_none()));
-            counters.unanswered = counters.unanswered.saturating_add(u64::from(exchange.response.is_none()));
-        }
-        counters.held = self.budget.held() as u64;
     }
 }

@@ -34,7 +34,7 @@ pub fn record(octets: &[u8]) {
         let back = record::decode_row(&again);
         assert!(back == Ok((row, keys)), "a row changed when it was written and read");
     }
-    if let Ok(frame) = Frame::from_bytes(octets) {
+    if let Ok(frame) = Frame::from_bytes(octets.to_vec()) {
         for n in 0..octets.len() {
             let _any: Result<&[u8], _> = frame.get(n);
         }

@@ -7,7 +7,8 @@
 //! exchanges have in common, and cheaper, because the B-tree is asked once for many. Chunks are cut into pieces
 //! that fill a page of redb exactly, which would else round every value up to a power of two. Records are versioned
 //! (`record.rs`). Bodies are content-addressed: small ones within their chunk, where both legs of a proxied exchange
-//! meet, large ones in a table of their own with a count of references.
+//! meet, large ones and those that come again in a table of their own with a count of references. Exchanges are encoded
+//! where they were made (`batch.rs`); the writer compresses and inserts.
 //!
 //! Time is cut into buckets of about a second. For each bucket and chunk there is the list of ids, and for each
 //! term (a field and its value, hashed), bucket and chunk a bit for each exchange that has it (`index.rs`), kept apart
@@ -32,6 +33,7 @@
 //! redb locks the file: a second process, even one that only wants to read, gets [`Error::Locked`]. Within a process
 //! any number of readers see the last committed batch while the next is written.
 
+mod batch;
 mod chunk;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -45,6 +47,8 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use batch::Batch;
 
 use crate::activitypub::Reading;
 use crate::filter::Filter;
@@ -67,6 +71,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { max_bytes: 4 << 30, max_age_nanos: 0, must_exist: false }
+    }
+}
+
+impl Options {
+    /// Nanoseconds that a chunk may span: with an age limit a sixteenth of it, so that the store holds it exactly.
+    fn chunk_span(&self) -> u64 {
+        if self.max_age_nanos == 0 { u64::MAX } else { self.max_age_nanos / 16 }
     }
 }
 
@@ -282,12 +293,30 @@ impl Store {
         }
     }
 
-    /// Writes a batch. When it returns, the batch survives `kill -9`. An exchange whose id is already there is
-    /// left as it is and counted out: reading a capture twice into one store stores it once. Gives how many were new.
+    /// An empty batch for this store.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.inner.options.chunk_span())
+    }
+
+    /// Writes exchanges: a batch made of them, and [`Self::write`].
     ///
     /// # Errors
     /// See [`Error`]; nothing of the batch is stored then.
-    pub fn append(&self, batch: &[Told]) -> Result<usize, Error> {
+    pub fn append(&self, exchanges: &[Told]) -> Result<usize, Error> {
+        let mut batch = self.batch();
+        for told in exchanges {
+            batch.push(&told.exchange, &told.reading);
+        }
+        self.write(&mut batch)
+    }
+
+    /// Writes a batch. When it returns, the batch survives `kill -9`. An exchange whose id is already there is
+    /// left as it is and counted out: reading a capture twice into one store stores it once. Gives how many were new.
+    /// What is left in the batch is good for [`Batch::rows`] and [`Batch::recycle`].
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing of the batch is stored then.
+    pub fn write(&self, batch: &mut Batch) -> Result<usize, Error> {
         let Inner { path, options, writer, .. } = &*self.inner;
         // A panic while writing left the transaction undone; the writer reloads what it knows from the file.
         let mut writer = writer.lock().unwrap_or_else(|poisoned| {

@@ -451,7 +451,7 @@ impl<'p> Snapshot<'p> {
                     .get(span.start - skipped..span.end - skipped)
                     .ok_or(Trouble::Damaged("a chunk is cut off"))?;
                 inflate(bytes, meta.plain[frame] as usize)
-                    .and_then(|plain| Frame::from_bytes(&plain))
+                    .and_then(Frame::from_bytes)
                     .map_err(super::tables::record)
             })
             .collect()

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::activitypub::{
-    Activity, Digest, Kind, Lint, Origin, OriginSource, Reading, Scheme, Sentence, Severity, Signature,
+    Activity, Digest, Kind, Link, Lint, Origin, OriginSource, Reading, Scheme, Sentence, Severity, Signature,
     SignatureVerdict, Visibility,
 };
 use crate::filter::RowKeys;
@@ -25,7 +25,9 @@ use crate::stream::GapCause;
 use crate::view::Row;
 
 /// The version that is written.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
+/// The oldest that is read. Version 2 added causes.
+const OLDEST: u8 = 1;
 
 /// Where the kept octets of a body are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,11 +62,7 @@ pub(super) fn decode(
     record: &[u8],
     fetch: &mut dyn FnMut(BodyRef) -> Read<Vec<u8>>,
 ) -> Read<(Exchange, Reading)> {
-    let (version, rest) = record.split_first().ok_or(Damaged)?;
-    if *version != VERSION {
-        return Err(Damaged);
-    }
-    let mut r = Reader { rest, base: 0 };
+    let mut r = Reader::new(record)?;
     let exchange = r.exchange(fetch)?;
     let reading = r.reading()?;
     if r.rest.is_empty() { Ok((exchange, reading)) } else { Err(Damaged) }
@@ -83,11 +81,7 @@ pub(super) fn encode_row(row: &Row, keys: &RowKeys, out: &mut Vec<u8>) {
 
 /// Reads the record of a row.
 pub(super) fn decode_row(record: &[u8]) -> Read<(Row, RowKeys)> {
-    let (version, rest) = record.split_first().ok_or(Damaged)?;
-    if *version != VERSION {
-        return Err(Damaged);
-    }
-    let mut r = Reader { rest, base: 0 };
+    let mut r = Reader::new(record)?;
     let row = r.row()?;
     let keys = RowKeys {
         actor: r.opt_text()?,
@@ -394,8 +388,19 @@ impl Writer<'_> {
     }
 
     fn reading(&mut self, reading: &Reading) {
-        let Reading { kind, sentence, activity, signature, digest, origin, lints, reason, federation } =
-            reading;
+        let Reading {
+            kind,
+            sentence,
+            activity,
+            signature,
+            digest,
+            origin,
+            lints,
+            reason,
+            federation,
+            caused_by,
+            caused,
+        } = reading;
         self.text(kind.id());
         self.text(&sentence.template);
         self.slots(&sentence.slots);
@@ -444,6 +449,17 @@ impl Writer<'_> {
         }
         self.opt_text(reason.as_deref());
         self.bool(*federation);
+        self.links(*caused_by, caused);
+    }
+
+    fn links(&mut self, caused_by: Option<Link>, caused: &[Link]) {
+        for links in [caused_by.as_slice(), caused] {
+            self.len(links.len());
+            for Link { id, proven } in links {
+                self.out.extend_from_slice(&id.0);
+                self.bool(*proven);
+            }
+        }
     }
 
     fn slots(&mut self, slots: &[(Box<str>, Box<str>)]) {
@@ -492,6 +508,8 @@ impl Writer<'_> {
             lint_warnings,
             anomalies,
             websocket,
+            caused_by,
+            caused,
         } = row;
         self.out.extend_from_slice(&id.0);
         self.out.extend_from_slice(&started.0.to_be_bytes());
@@ -515,15 +533,26 @@ impl Writer<'_> {
             self.int(u64::from(*count));
         }
         self.bool(*websocket);
+        self.links(*caused_by, caused);
     }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
     base: u64,
+    version: u8,
 }
 
 impl<'a> Reader<'a> {
+    fn new(record: &'a [u8]) -> Read<Self> {
+        let (version, rest) = record.split_first().ok_or(Damaged)?;
+        if (OLDEST..=VERSION).contains(version) {
+            Ok(Self { rest, base: 0, version: *version })
+        } else {
+            Err(Damaged)
+        }
+    }
+
     fn take(&mut self, n: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n).ok_or(Damaged)?;
         self.rest = rest;
@@ -798,7 +827,32 @@ impl<'a> Reader<'a> {
         let lints =
             self.many(|r| Ok(Lint { id: r.boxed()?, severity: severity(r.byte()?)?, detail: r.boxed()? }))?;
         let (reason, federation) = (self.opt_text()?, self.bool()?);
-        Ok(Reading { kind, sentence, activity, signature, digest, origin, lints, reason, federation })
+        let (caused_by, caused) = self.links()?;
+        Ok(Reading {
+            kind,
+            sentence,
+            activity,
+            signature,
+            digest,
+            origin,
+            lints,
+            reason,
+            federation,
+            caused_by,
+            caused,
+        })
+    }
+
+    fn links(&mut self) -> Read<(Option<Link>, Vec<Link>)> {
+        if self.version < 2 {
+            return Ok((None, Vec::new()));
+        }
+        let link = |r: &mut Self| Ok(Link { id: ExchangeId(r.array()?), proven: r.bool()? });
+        let by = self.many(link)?;
+        if by.len() > 1 {
+            return Err(Damaged);
+        }
+        Ok((by.first().copied(), self.many(link)?))
     }
 
     fn slots(&mut self) -> Read<Vec<(Box<str>, Box<str>)>> {
@@ -813,7 +867,7 @@ impl<'a> Reader<'a> {
         let (from_software, activity, activity_id) = (self.opt_text()?, self.opt_text()?, self.opt_text()?);
         let (excerpt, method, target) = (self.opt_text()?, self.opt_text()?, self.opt_text()?);
         let reason = self.opt_text()?;
-        Ok(Row {
+        let mut row = Row {
             id,
             started,
             from,
@@ -843,6 +897,10 @@ impl<'a> Reader<'a> {
             lint_warnings: self.small()?,
             anomalies: self.small()?,
             websocket: self.bool()?,
-        })
+            caused_by: None,
+            caused: Vec::new(),
+        };
+        (row.caused_by, row.caused) = self.links()?;
+        Ok(row)
     }
 }

@@ -7,22 +7,22 @@ use std::path::Path;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, WriteTransaction};
 
-use super::chunk::{Builder, Frame, Meta, SharedBody, inflate};
+use super::batch::Batch;
+use super::chunk::{Builder, Counts, Frame, HostCount, Meta, Recent, inflate};
 use super::index::{self, Cell};
 use super::tables::{
     BODIES, BODY_PIECE, BODY_PIECES, CHUNKS, ERAS, Entry, HOSTS, IDS, META, PIECE, PIECES, STRIP, TERMS,
     TermKey, Trouble, era, piece_key, record,
 };
-use super::{Bar, Error, Options};
-use crate::filter::RowKeys;
+use super::{Error, Options};
 use crate::http::ExchangeId;
-use crate::pipeline::Told;
-use crate::view::Row;
 
-/// A chunk with fewer exchanges is taken up again by the next batch.
+/// A chunk with fewer exchanges is taken up again by the next batch, if that is as small.
 const REOPEN_BELOW: usize = 32;
 /// Unless it has so many octets.
 const REOPEN_SIZE: usize = 64 << 10;
+/// Buffers that are longer are not kept for the next batch.
+const KEPT_BUFFER: usize = 1 << 20;
 /// Hosts that are kept; names come from the network, and anyone can make up more.
 const MAX_HOSTS: usize = 10_000;
 /// What an entry of an index costs in the file beside its octets, about: B-trees are two thirds full.
@@ -90,6 +90,8 @@ pub(super) struct Writer {
     hosts: HashMap<Box<str>, Known>,
     /// The last chunk, as long as it is small.
     tail: Option<(u64, Builder)>,
+    /// Bodies of exchanges that were taken apart again.
+    recent: Recent,
     compressor: zstd::bulk::Compressor<'static>,
     /// Buffers, kept for their memory.
     packed: Vec<u8>,
@@ -110,6 +112,7 @@ impl Writer {
             greatest: None,
             hosts: HashMap::new(),
             tail: None,
+            recent: Recent::default(),
             compressor,
             packed: Vec::new(),
             plain: Vec::new(),
@@ -148,13 +151,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a batch; gives how many exchanges of it were new.
+    /// Writes a batch; gives how many exchanges of it were new. What it had to store and count is taken out of it.
     pub(super) fn append(
         &mut self,
         path: &Path,
         db: &Database,
         options: &Options,
-        batch: &[Told],
+        batch: &mut Batch,
     ) -> Result<usize, Error> {
         let result = self.try_append(db, options, batch);
         if result.is_err() {
@@ -163,7 +166,7 @@ impl Writer {
         result.map_err(|t| t.tell(path, "write to it"))
     }
 
-    fn try_append(&mut self, db: &Database, options: &Options, batch: &[Told]) -> Result<usize, Trouble> {
+    fn try_append(&mut self, db: &Database, options: &Options, batch: &mut Batch) -> Result<usize, Trouble> {
         if batch.is_empty() {
             return Ok(0);
         }
@@ -173,15 +176,15 @@ impl Writer {
         let txn = db.begin_write()?;
         let added = {
             let mut open = Open::new(&txn, self)?;
-            let new = open.new_ones(batch)?;
-            if new.is_empty() {
-                0
-            } else {
-                open.add(&new, options)?;
+            let known = open.known(batch)?;
+            let added = batch.len() - known.len();
+            if added > 0 {
+                open.add(batch, &known, options)?;
+                open.refer()?;
                 open.expire(options)?;
                 open.finish()?;
-                new.len()
             }
+            added
         };
         if added == 0 {
             txn.abort()?;
@@ -213,6 +216,8 @@ struct Open<'t, 'w> {
     totals: Totals,
     /// Postings of this transaction, written in order at its end: neighbours in the B-tree are touched once.
     postings: Vec<(TermKey, u64)>,
+    /// Shared bodies that are referred to more often now, as their entries will be.
+    referred: BTreeMap<[u8; 32], (u64, u64, u64)>,
     /// What the strip's narrowest cells gain and lose.
     bars: BTreeMap<u64, [i64; 4]>,
     /// Chunks that went.
@@ -235,6 +240,7 @@ impl<'t, 'w> Open<'t, 'w> {
             body_pieces: txn.open_table(BODY_PIECES)?,
             totals: writer.totals,
             postings: Vec::new(),
+            referred: BTreeMap::new(),
             bars: BTreeMap::new(),
             removed: HashSet::new(),
             touched_hosts: HashSet::new(),
@@ -242,59 +248,77 @@ impl<'t, 'w> Open<'t, 'w> {
         })
     }
 
-    /// Those of the batch that are not in the file, each once.
-    fn new_ones<'b>(&self, batch: &'b [Told]) -> Result<Vec<&'b Told>, Trouble> {
-        let mut seen = HashSet::with_capacity(batch.len());
-        let unique: Vec<&Told> = batch.iter().filter(|told| seen.insert(told.exchange.id)).collect();
+    /// The places (chunk, slot) of a batch's exchanges that are in the file already, or were in the batch before.
+    fn known(&self, batch: &Batch) -> Result<HashSet<(usize, usize)>, Trouble> {
+        let mut places: HashMap<ExchangeId, (usize, usize)> = HashMap::with_capacity(batch.len());
+        let mut known = HashSet::new();
         // What is greater than everything stored is new. For the rest, the span of each bucket that is to be searched.
         let mut spans: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
-        for told in &unique {
-            let id = told.exchange.id;
-            if self.writer.greatest.is_some_and(|greatest| id <= greatest) {
-                let (bucket, offset) = (Cell::bucket(id.started().0), Cell::offset(id.started().0));
-                let (low, high) = spans.entry(bucket).or_insert((offset, offset));
-                (*low, *high) = ((*low).min(offset), (*high).max(offset));
+        for (at, chunk) in batch.chunks().iter().enumerate() {
+            for (slot, id) in chunk.ids.iter().enumerate() {
+                if places.contains_key(id) {
+                    known.insert((at, slot));
+                    continue;
+                }
+                places.insert(*id, (at, slot));
+                if self.writer.greatest.is_some_and(|greatest| *id <= greatest) {
+                    let (bucket, offset) = (Cell::bucket(id.started().0), Cell::offset(id.started().0));
+                    let (low, high) = spans.entry(bucket).or_insert((offset, offset));
+                    (*low, *high) = ((*low).min(offset), (*high).max(offset));
+                }
             }
         }
         for (bucket, (low, high)) in spans {
             for chunk in self.ids.range((bucket, 0)..=(bucket, u64::MAX))? {
                 for entry in Entry::read_all(chunk?.1.value()) {
                     if (low..=high).contains(&entry.offset) {
-                        seen.remove(&entry.id(bucket));
+                        known.extend(places.get(&entry.id(bucket)));
                     }
                 }
             }
         }
-        Ok(unique.into_iter().filter(|told| seen.contains(&told.exchange.id)).collect())
+        Ok(known)
     }
 
-    fn add(&mut self, new: &[&Told], options: &Options) -> Result<(), Trouble> {
-        // With an age limit no chunk spans more than a sixteenth of it, so that it holds that exactly.
-        let span = if options.max_age_nanos == 0 { u64::MAX } else { options.max_age_nanos / 16 };
-        let (mut number, mut chunk) = match self.writer.tail.take() {
-            Some(tail) => tail,
-            None => (self.next_number(), Builder::default()),
-        };
-        for told in new {
-            let started = told.exchange.id.started().0;
-            let too_long =
-                chunk.len() > 0 && chunk.max.max(started).saturating_sub(chunk.min.min(started)) > span;
-            if chunk.is_full() || too_long {
-                self.store(number, &chunk)?;
-                number = self.next_number();
-                chunk.clear();
+    fn add(
+        &mut self,
+        batch: &mut Batch,
+        known: &HashSet<(usize, usize)>,
+        options: &Options,
+    ) -> Result<(), Trouble> {
+        let small = |chunk: &Builder| chunk.len() < REOPEN_BELOW && chunk.size() < REOPEN_SIZE;
+        let chunks = batch.chunks_mut();
+        // A small chunk goes on with what is as small; else it stays as it is.
+        let mut open = self.writer.tail.take().filter(|_| chunks.len() == 1 && chunks.iter().all(small));
+        for (at, chunk) in chunks.iter_mut().enumerate() {
+            let whole = (0..chunk.len()).all(|slot| !known.contains(&(at, slot)));
+            if whole && open.is_none() {
+                let number = self.next_number();
+                self.store(number, chunk)?;
+                if small(chunk) {
+                    self.writer.tail = Some((number, chunk.clone()));
+                }
+                continue;
             }
-            let (row, keys, bodies) = chunk.push(&told.exchange, &told.reading);
-            for body in bodies {
-                self.share(body)?;
+            // One by one: rare, and few.
+            for slot in (0..chunk.len()).filter(|slot| !known.contains(&(at, *slot))) {
+                let (exchange, reading) = chunk.get(slot).map_err(record)?;
+                let started = exchange.id.started().0;
+                let full = |(_, chunk): &(u64, Builder)| {
+                    chunk.is_full() || chunk.is_too_long(started, options.chunk_span())
+                };
+                if open.as_ref().is_some_and(full)
+                    && let Some((number, mut chunk)) = open.take()
+                {
+                    self.store(number, &mut chunk)?;
+                }
+                let (_, chunk) = open.get_or_insert_with(|| (self.next_number(), Builder::default()));
+                chunk.push(&exchange, &reading, &mut self.writer.recent);
             }
-            self.count(&row, &keys, 1);
-            self.totals.newest = self.totals.newest.max(started);
-            self.writer.greatest = self.writer.greatest.max(Some(row.id));
         }
-        self.store(number, &chunk)?;
-        if chunk.len() < REOPEN_BELOW && chunk.size() < REOPEN_SIZE {
-            self.writer.tail = Some((number, chunk));
+        if let Some((number, mut chunk)) = open {
+            self.store(number, &mut chunk)?;
+            self.writer.tail = small(&chunk).then_some((number, chunk));
         }
         Ok(())
     }
@@ -305,34 +329,28 @@ impl<'t, 'w> Open<'t, 'w> {
         number
     }
 
-    /// Adds a row to all counts (`by` = 1) or takes it out (-1).
-    fn count(&mut self, row: &Row, keys: &RowKeys, by: i64) {
-        let add = |n: &mut u64| *n = n.saturating_add_signed(by);
-        add(&mut self.totals.exchanges);
-        if row.federation {
-            add(&mut self.totals.federation);
-        }
-        let Bar { deliveries, fetches, failures, gaps } = index::bar(row);
-        let bar = [deliveries, fetches, failures, gaps];
-        if bar != [0; 4] {
-            let cell = self.bars.entry(row.id.started().0 >> Cell::STRIP_BITS[0]).or_default();
-            for (sum, n) in cell.iter_mut().zip(bar) {
-                *sum += by * i64::from(n);
+    /// Adds rows to all counts (`by` = 1) or takes them out (-1).
+    fn count(&mut self, counts: &Counts, by: i64) {
+        let Counts { exchanges, federation, bars, hosts } = counts;
+        let add = |sum: &mut u64, n: u64| {
+            *sum = if by > 0 { sum.saturating_add(n) } else { sum.saturating_sub(n) };
+        };
+        add(&mut self.totals.exchanges, *exchanges);
+        add(&mut self.totals.federation, *federation);
+        for (cell, bar) in bars {
+            for (sum, n) in self.bars.entry(*cell).or_default().iter_mut().zip(bar) {
+                *sum += by * n;
             }
         }
-        // Browsers and apps are not servers, and what they ask by address is none that has a name.
-        if row.federation || keys.origin_host.is_some() {
-            self.host(&row.from, by, 0);
-            let software = row.from_software.as_ref();
-            if let (Some(software), Some(known)) = (software, self.writer.hosts.get_mut(&row.from))
-                && by > 0
-                && known.software.as_ref() != Some(software)
+        for HostCount { host, sent, answered, software } in hosts {
+            self.host(host, by * sent, by * answered);
+            if by > 0
+                && software.is_some()
+                && let Some(known) = self.writer.hosts.get_mut(host)
+                && known.software != *software
             {
-                known.software = Some(software.clone());
+                known.software.clone_from(software);
             }
-        }
-        if row.federation || keys.request_host.is_some() && &*row.kind != "probe" {
-            self.host(&row.to, 0, by);
         }
     }
 
@@ -365,47 +383,69 @@ impl<'t, 'w> Open<'t, 'w> {
         }
     }
 
-    /// Refers to a large body once more, and stores it if nobody did.
-    fn share(&mut self, body: SharedBody) -> Result<(), Trouble> {
-        let known = self.bodies.get(body.hash)?.map(|known| known.value());
+    /// Refers to a shared body, and stores it if nobody did.
+    fn share(&mut self, hash: &[u8; 32], bytes: &[u8], more: u64) -> Result<(), Trouble> {
+        if let Some((references, ..)) = self.referred.get_mut(hash) {
+            *references += more;
+            return Ok(());
+        }
+        let known = self.bodies.get(hash)?.map(|known| known.value());
         let (references, plain, packed) = match known {
             Some(known) => known,
             None => {
-                let packed = self.writer.compressor.compress(&body.bytes)?;
+                let packed = self.writer.compressor.compress(bytes)?;
                 for (piece, bytes) in (0_u32..).zip(packed.chunks(BODY_PIECE)) {
-                    self.body_pieces.insert((body.hash, piece), bytes)?;
+                    self.body_pieces.insert((*hash, piece), bytes)?;
                 }
                 self.totals.cost += body_cost(packed.len() as u64);
-                (0, body.bytes.len() as u64, packed.len() as u64)
+                (0, bytes.len() as u64, packed.len() as u64)
             }
         };
-        self.bodies.insert(body.hash, (references + 1, plain, packed))?;
+        self.referred.insert(*hash, (references + more, plain, packed));
         Ok(())
     }
 
-    /// Writes a chunk, in place of what it was before.
-    fn store(&mut self, number: u64, chunk: &Builder) -> Result<(), Trouble> {
+    /// Writes how often shared bodies are referred to: once for the whole batch, in the order of the tree.
+    fn refer(&mut self) -> Result<(), Trouble> {
+        for (hash, known) in std::mem::take(&mut self.referred) {
+            self.bodies.insert(hash, known)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a chunk, in place of what it was before, and counts what is new in it.
+    fn store(&mut self, number: u64, chunk: &mut Builder) -> Result<(), Trouble> {
         if chunk.len() == 0 {
             return Ok(());
         }
+        for (hash, bytes, references) in chunk.fresh() {
+            self.share(hash, bytes, references)?;
+        }
+        chunk.forget_fresh();
+        self.count(&chunk.counts, 1);
+        chunk.counts.clear();
+        self.totals.newest = self.totals.newest.max(chunk.max);
+        self.writer.greatest = self.writer.greatest.max(chunk.ids.iter().max().copied());
         let size = |n: usize| {
             u32::try_from(n).map_err(|_| Trouble::Damaged("an exchange is too large to be stored"))
         };
-        let mut packed = std::mem::take(&mut self.writer.packed);
-        let mut plain = std::mem::take(&mut self.writer.plain);
-        packed.clear();
+        let mut buffer = std::mem::take(&mut self.writer.packed);
+        let mut scratch = std::mem::take(&mut self.writer.plain);
         let (mut packed_sizes, mut plain_sizes) = ([0_u32; 3], [0_u32; 3]);
+        let mut length = 0;
         for (place, frame) in chunk.frames().into_iter().enumerate() {
-            plain.clear();
-            frame.write(&mut plain);
-            let before = packed.len();
-            packed.resize(before + zstd::zstd_safe::compress_bound(plain.len()), 0);
-            let written =
-                self.writer.compressor.compress_to_buffer(plain.as_slice(), &mut packed[before..])?;
-            packed.truncate(before + written);
+            let plain = frame.written(&mut scratch);
+            // Never made shorter, so that nothing is filled with zeros over and over.
+            let most = length + zstd::zstd_safe::compress_bound(plain.len());
+            if buffer.len() < most {
+                buffer.resize(most, 0);
+            }
+            let written = self.writer.compressor.compress_to_buffer(plain, &mut buffer[length..])?;
+            length += written;
             packed_sizes[place] = size(written)?;
             plain_sizes[place] = size(plain.len())?;
         }
+        let packed = &buffer[..length];
         let before =
             self.chunks.get(number)?.map(|m| Meta::from_bytes(m.value())).transpose().map_err(record)?;
         let before_pieces = before.as_ref().map_or(0, Meta::pieces);
@@ -424,8 +464,8 @@ impl<'t, 'w> Open<'t, 'w> {
             entry.write(buckets.entry(Cell::bucket(nanos)).or_default());
         }
         // Those of an ordinary chunk; an enormous one must not stay in memory for ever.
-        if packed.capacity().max(plain.capacity()) <= 1 << 20 {
-            (self.writer.packed, self.writer.plain) = (packed, plain);
+        if buffer.capacity().max(scratch.capacity()) <= KEPT_BUFFER {
+            (self.writer.packed, self.writer.plain) = (buffer, scratch);
         }
         let cost = pieces * 4096
             + (chunk.terms.len() + buckets.len()) as u64 * ENTRY
@@ -485,17 +525,18 @@ impl<'t, 'w> Open<'t, 'w> {
             packed.extend_from_slice(piece?.1.value());
         }
         let rows = packed.get(meta.span(0)).ok_or(Trouble::Damaged("a chunk is cut off"))?;
-        let rows =
-            inflate(rows, meta.plain[0] as usize).and_then(|r| Frame::from_bytes(&r)).map_err(record)?;
+        let rows = inflate(rows, meta.plain[0] as usize).and_then(Frame::from_bytes).map_err(record)?;
         let mut terms = HashSet::new();
         let mut buckets = HashSet::new();
+        let mut counts = Counts::default();
         for slot in 0..meta.count as usize {
             let (row, keys) = rows.get(slot).and_then(super::record::decode_row).map_err(record)?;
             let bucket = Cell::bucket(row.id.started().0);
             buckets.insert(bucket);
             terms.extend(index::terms(&row, &keys).map(|term| (term, bucket)));
-            self.count(&row, &keys, -1);
+            counts.add(&row, &keys);
         }
+        self.count(&counts, -1);
         for (term, bucket) in terms {
             self.terms.remove((era(number), term, bucket, number))?;
         }

@@ -105,8 +105,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Bytes in order. One event is (part of) one segment: segments are never joined, so that a decoder that lost its
-/// place can look for a message at a segment's first byte.
+/// Bytes in order: (part of) one segment, or tiny neighbours that had to wait together. [`Data::segments`] gives those
+/// one by one, so that a decoder that lost its place can look for a message at a segment's first byte.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Data<'a> {
     /// The flow.
@@ -123,8 +123,32 @@ pub struct Data<'a> {
     pub bytes: Cow<'a, [u8]>,
     /// True when the first byte is also the first byte of the segment as it was sent (nothing was trimmed before).
     pub segment_start: bool,
+    /// Which of the other bytes were a segment's first, a bit for each: of a thousand segments of one byte an event for
+    /// each would take a hundred times the memory of the bytes.
+    pub starts: u128,
     /// How far the sender had received the other direction when it sent this: which requests a response can answer.
     pub ack: Option<u64>,
+}
+
+impl Data<'_> {
+    /// The segments in it, in order.
+    pub fn segments(&self) -> impl Iterator<Item = Data<'_>> {
+        let mut rest = &*self.bytes;
+        let mut at = 0_u32;
+        let mut starts = self.starts & !1;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let to = if starts == 0 { u32::MAX } else { starts.trailing_zeros() };
+            starts &= starts.wrapping_sub(1);
+            let (bytes, after) = rest.split_at((to.saturating_sub(at) as usize).min(rest.len()));
+            let offset = self.offset.saturating_add(u64::from(at));
+            let segment_start = at > 0 || self.segment_start;
+            (rest, at) = (after, to);
+            Some(Data { bytes: Cow::Borrowed(bytes), offset, segment_start, starts: 0, ..*self })
+        })
+    }
 }
 
 /// What happened to the bytes. `delivered + gap` is every offset between a direction's begin and its end.
@@ -190,7 +214,12 @@ pub struct Reassembler {
     free: Vec<u32>,
     /// When flows have something to do. A flow has at most two timers that count; others are skipped.
     timers: BinaryHeap<Reverse<Timer>>,
+    /// How many of `pairs` were ended because the capture ended.
+    finished: usize,
 }
+
+/// Flows that are ended in one go when the capture ends.
+const FINISHED_AT_ONCE: usize = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Timer {
@@ -198,6 +227,9 @@ struct Timer {
     flow: FlowId,
     place: u32,
 }
+
+/// Timers that no longer count, which are not worth the work of taking them out.
+const TIMERS_SLACK: usize = 1024;
 
 /// Interfaces whose latest loss is remembered; beyond it losses are laid to every interface.
 const LOSSES_LIMIT: usize = 64;
@@ -223,6 +255,7 @@ impl Reassembler {
             pairs: Vec::new(),
             free: Vec::new(),
             timers: BinaryHeap::new(),
+            finished: 0,
         }
     }
 
@@ -283,21 +316,45 @@ impl Reassembler {
 
     /// The capture ended: gives all that is held, with gaps between, and ends every open direction.
     pub fn finish(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) {
+        while self.finish_some(now, out) {}
+    }
+
+    /// Does a part of what [`Self::finish`] does; true when there is more to do. The ends of all flows at once would take
+    /// as much memory as the flows.
+    pub fn finish_some(&mut self, now: Timestamp, out: &mut Vec<Event<'_>>) -> bool {
         self.shared.now = self.shared.now.max(now);
-        for pair in &mut self.pairs {
+        let from = self.finished;
+        self.finished = from.saturating_add(FINISHED_AT_ONCE);
+        for pair in self.pairs.get_mut(from..).into_iter().flatten().take(FINISHED_AT_ONCE) {
             if let Some(mut pair) = pair.take() {
                 pair.end(EndKind::CaptureEnd, &mut self.shared, out);
             }
         }
+        if self.finished < self.pairs.len() {
+            return true;
+        }
+        self.finished = 0;
         self.pairs.clear();
         self.places.clear();
         self.free.clear();
         self.timers.clear();
+        false
     }
 
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// Octets of memory that the open flows take, with what is held for them.
+    pub fn memory(&self) -> usize {
+        let pairs = self.pairs.capacity().saturating_mul(size_of::<Option<Pair>>());
+        let free = self.free.capacity().saturating_mul(size_of::<u32>());
+        let timers = self.timers.capacity().saturating_mul(size_of::<Reverse<Timer>>());
+        let held = usize::try_from(self.shared.counters.held).unwrap_or(usize::MAX);
+        [pairs, free, timers, held, self.places.allocation_size(), self.shared.recent.memory()]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     fn open(&mut self, opened: Opened, out: &mut Vec<Event<'_>>) {
@@ -349,6 +406,15 @@ impl Reassembler {
             }
         }
         (pair.short, pair.long) = (short, long);
+        // Timers of flows that are over stay until their time: many of them must not pile up.
+        if self.timers.len() > self.places.len().saturating_mul(4).saturating_add(TIMERS_SLACK) {
+            let pairs = &self.pairs;
+            self.timers.retain(|Reverse(timer)| {
+                pairs.get(timer.place as usize).and_then(Option::as_ref).is_some_and(|pair| {
+                    pair.flow == timer.flow && [pair.short, pair.long].contains(&Some(timer.due))
+                })
+            });
+        }
     }
 
     /// Gives up what is nearest to the end of its wait, until the budget is kept.

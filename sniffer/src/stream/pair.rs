@@ -232,7 +232,7 @@ impl Pair {
                 other.waived = false;
                 let about = About { time: segment.time, interface: segment.interface, ack: segment.ack };
                 let waiting = other.held.is_some();
-                self.deliver(direction, segment.payload, true, about, shared, out);
+                self.deliver(direction, segment.payload, 1, about, shared, out);
                 if waiting {
                     self.settle(shared, out);
                 }
@@ -347,7 +347,7 @@ impl Pair {
                     }
                     Cow::Owned(_) => Cow::Owned(part(at, to).to_vec()),
                 };
-                self.deliver(direction, bytes, at == segment.offset, about, shared, out);
+                self.deliver(direction, bytes, u128::from(at == segment.offset), about, shared, out);
                 at = to;
             }
         }
@@ -540,7 +540,8 @@ impl Pair {
                 if other.is_behind(piece.about.ack) {
                     side.waived = true;
                 }
-                self.deliver_piece(direction, piece, shared, out);
+                let Piece { bytes, about, starts, .. } = piece;
+                self.deliver(direction, Cow::Owned(bytes), starts, about, shared, out);
             }
             Next::Gap(end, cause) => {
                 let offset = std::mem::replace(&mut side.next, end);
@@ -567,40 +568,12 @@ impl Pair {
         }
     }
 
-    /// Gives a held piece, cut where segments began.
-    fn deliver_piece(
-        &mut self,
-        direction: Direction,
-        piece: Piece,
-        shared: &mut Shared,
-        out: &mut Vec<Event<'_>>,
-    ) {
-        let Piece { bytes, about, mut starts, .. } = piece;
-        let first = starts & 1 != 0;
-        starts &= !1;
-        if starts == 0 {
-            self.deliver(direction, Cow::Owned(bytes), first, about, shared, out);
-            return;
-        }
-        let mut rest = bytes.as_slice();
-        let mut start = first;
-        let mut at = 0_u32;
-        while !rest.is_empty() {
-            let to = if starts == 0 { u32::MAX } else { starts.trailing_zeros() };
-            starts &= starts.wrapping_sub(1);
-            let length = (to.saturating_sub(at) as usize).min(rest.len());
-            let (head, tail) = rest.split_at(length);
-            self.deliver(direction, Cow::Owned(head.to_vec()), start, about, shared, out);
-            (rest, start, at) = (tail, true, to);
-        }
-    }
-
-    /// Gives the next bytes of a direction.
+    /// Gives the next bytes of a direction. `starts` has a bit for each byte that was a segment's first.
     fn deliver<'a>(
         &mut self,
         direction: Direction,
         bytes: Cow<'a, [u8]>,
-        segment_start: bool,
+        starts: u128,
         about: About,
         shared: &mut Shared,
         out: &mut Vec<Event<'a>>,
@@ -623,7 +596,8 @@ impl Pair {
             interface: about.interface,
             offset,
             bytes,
-            segment_start,
+            segment_start: starts & 1 != 0,
+            starts: starts & !1,
             ack: about.ack,
         }));
     }

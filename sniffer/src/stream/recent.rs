@@ -34,6 +34,11 @@ struct Record {
 }
 
 impl Recent {
+    /// Octets of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity().saturating_add(self.records.capacity().saturating_mul(size_of::<Record>()))
+    }
+
     /// Remembers bytes that follow `before` in their direction; gives their number.
     pub(super) fn remember(&mut self, before: RecordId, offset: u64, bytes: &[u8]) -> RecordId {
         if bytes.len() > BYTES {

@@ -19,6 +19,8 @@ struct Bench {
     stage: Reassembler,
     now: u64,
     events: Vec<Event<'static>>,
+    /// The most events that one push gave.
+    most_at_once: usize,
 }
 
 fn opened(flow: FlowId, handshake: Handshake) -> Opened {
@@ -40,21 +42,25 @@ fn segment(direction: Direction, offset: u64, payload: &[u8]) -> Segment<'_> {
     }
 }
 
-fn owned(event: Event<'_>) -> Event<'static> {
-    match event {
-        Event::Data(data) => Event::Data(Data { bytes: Cow::Owned(data.bytes.into_owned()), ..data }),
+/// Events that outlive the frame, each segment for itself.
+fn owned(event: Event<'_>) -> Vec<Event<'static>> {
+    vec![match event {
+        Event::Data(data) => {
+            let own = |data: Data<'_>| Event::Data(Data { bytes: Cow::Owned(data.bytes.to_vec()), ..data });
+            return data.segments().map(own).collect();
+        }
         Event::Opened(opened) => Event::Opened(opened),
         Event::Gap { flow, direction, time, offset, length, cause } => {
             Event::Gap { flow, direction, time, offset, length, cause }
         }
         Event::End { flow, direction, time, kind } => Event::End { flow, direction, time, kind },
         Event::Conflict { flow, direction, time, offset } => Event::Conflict { flow, direction, time, offset },
-    }
+    }]
 }
 
 impl Bench {
     fn new(config: Config, handshake: Handshake) -> Self {
-        let mut bench = Self { stage: Reassembler::new(config), now: 0, events: Vec::new() };
+        let mut bench = Self { stage: Reassembler::new(config), now: 0, events: Vec::new(), most_at_once: 0 };
         bench.flow_event(flow::Event::Opened(opened(FLOW, handshake)));
         bench
     }
@@ -66,7 +72,8 @@ impl Bench {
     fn flow_event(&mut self, event: flow::Event<'_>) {
         let mut out = Vec::new();
         self.stage.push(event, &mut out);
-        self.events.extend(out.into_iter().map(owned));
+        self.most_at_once = self.most_at_once.max(out.len());
+        self.events.extend(out.into_iter().flat_map(owned));
         assert!(self.stage.counters().held <= self.stage.shared.config.budget as u64, "the budget was passed");
     }
 
@@ -97,14 +104,14 @@ impl Bench {
         {
             self.stage.expire(Timestamp(self.now), &mut out);
         }
-        self.events.extend(out.into_iter().map(owned));
+        self.events.extend(out.into_iter().flat_map(owned));
         self
     }
 
     fn finish(&mut self) -> &mut Self {
         let mut out = Vec::new();
         self.stage.finish(Timestamp(self.now), &mut out);
-        self.events.extend(out.into_iter().map(owned));
+        self.events.extend(out.into_iter().flat_map(owned));
         assert_eq!(self.stage.counters().held, 0, "something is held after the end");
         self
     }
@@ -392,6 +399,7 @@ fn a_byte_a_segment_in_reverse_order_stays_cheap_and_whole() {
         .concat();
     assert_eq!(got, text);
     assert!(b.stage.counters().held_peak < 4 * text.len() as u64, "{}", b.stage.counters().held_peak);
+    assert!(b.most_at_once < text.len() / 100, "{} events at once", b.most_at_once);
 }
 
 #[test]
@@ -401,6 +409,29 @@ fn timers_do_not_pile_up() {
         b.data(ToServer, 2 * i + 1, b"b").data(ToServer, 2 * i, b"a").ack(ToClient, 2 * i + 2);
     }
     assert!(b.stage.timers.len() < 100, "{}", b.stage.timers.len());
+}
+
+#[test]
+fn timers_of_flows_that_are_over_do_not_pile_up() {
+    let mut b = Bench::seen();
+    for number in 2..20_000 {
+        let flow = FlowId(number);
+        b.flow_event(flow::Event::Opened(opened(flow, Handshake::Seen)));
+        b.flow_event(flow::Event::Segment(Segment { flow, ..segment(ToServer, 100, b"x") }));
+        b.flow_event(flow::Event::Closed { flow, time: Timestamp(0), reason: flow::CloseReason::Evicted });
+    }
+    assert!(b.stage.timers.len() < 2_000, "{}", b.stage.timers.len());
+}
+
+#[test]
+fn a_thousand_flows_and_more_all_end_with_the_capture() {
+    let mut b = Bench::seen();
+    for number in 2..=5_000 {
+        b.flow_event(flow::Event::Opened(opened(FlowId(number), Handshake::Seen)));
+    }
+    b.finish();
+    let ends = b.events.iter().filter(|event| matches!(event, Event::End { kind: EndKind::CaptureEnd, .. })).count();
+    assert_eq!(ends, 2 * 5_000);
 }
 
 /// One thing that happens in the model test.

@@ -16,11 +16,12 @@ use tokio::time::Instant;
 
 use super::gate::{Asked, Refusal, unauthorised};
 use super::{Export, ExportFormat, Shared, Viewer, body, events, mask};
+use crate::activitypub::Link;
 use crate::filter::{Filter, fields};
 use crate::frame::Timestamp;
 use crate::http::ExchangeId;
 use crate::store::{Bar, Cursor, Host, Query, Stats, Store, Stored};
-use crate::view::{ExchangeView, Row};
+use crate::view::{ExchangeView, Row, tie};
 
 /// Exchanges that no index could rule out are looked at up to such a number before an answer says where it stopped,
 /// so that it takes about half a second at most: rows, whole exchanges, and whole exchanges with their bodies.
@@ -107,7 +108,8 @@ pub(super) async fn status(viewer: &Viewer, recent: bool) -> Result<Value, Refus
 
 fn status_view(shared: &Shared, stats: &Stats) -> Value {
     let status = shared.live.status().clone();
-    let lost = status.counters.as_ref().map(|c| c.stream);
+    let streams = status.counters.as_ref().map(|c| c.stream);
+    let lost = &status.lost;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": status.node,
@@ -123,9 +125,13 @@ fn status_view(shared: &Shared, stats: &Stats) -> Value {
         },
         "counters": status.counters.as_deref(),
         "lost": {
-            "frames": status.lost_frames,
-            "gap_bytes": lost.map_or(0, |c| c.gap_bytes),
-            "gaps": lost.map_or(0, |c| c.gaps),
+            "frames": lost.frames,
+            "gap_bytes": streams.map_or(0, |c| c.gap_bytes),
+            "gaps": streams.map_or(0, |c| c.gaps),
+            "exchanges": lost.exchanges,
+            "from": lost.span.map(|(from, _)| from.to_string()),
+            "to": lost.span.map(|(_, to)| to.to_string()),
+            "interfaces": lost.interfaces,
         },
         "interfaces": status.interfaces,
         "started": status.started.map(|t| t.to_string()),
@@ -228,6 +234,7 @@ fn missing(id: ExchangeId) -> Refusal {
 }
 
 fn masked(mut rows: Vec<Row>) -> Vec<Row> {
+    tie(&mut rows);
     rows.iter_mut().for_each(mask::row);
     rows
 }
@@ -325,13 +332,35 @@ async fn exchange(viewer: &Viewer, id: ExchangeId, asked: &Asked) -> Result<Resp
         if !unmask {
             mask::stored(&mut stored);
         }
-        let row = Row::new(&stored.exchange, &stored.reading);
+        let mut row = Row::new(&stored.exchange, &stored.reading);
+        if row.federation && !row.caused_by.is_some_and(|link| link.proven) {
+            row.caused_by = held_by(store, &row)?.or(row.caused_by);
+        }
         let exchange = ExchangeView::new(node.as_deref(), &stored.exchange, &stored.reading);
         serde_json::to_vec(&Detail { exchange, row, request_text, response_text })
             .map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "store", e.to_string()))
     })
     .await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Exchanges around one, among which its cause is looked for.
+const NEAR: usize = 64;
+
+/// The request that names this one as what it was held for.
+fn held_by(store: &Store, row: &Row) -> Result<Option<Link>, Refusal> {
+    let query = Query {
+        filter: None,
+        federation: true,
+        from: None,
+        to: None,
+        cursor: Cursor::Around(row.id),
+        limit: NEAR,
+        scan_limit: SCAN_ROWS,
+    };
+    let mut rows = store.page(&query)?.rows;
+    tie(&mut rows);
+    Ok(rows.iter().find(|near| near.id == row.id).and_then(|near| near.caused_by))
 }
 
 async fn octets(

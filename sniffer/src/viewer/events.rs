@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::gate::{Asked, Refusal};
-use super::{News, Viewer, api, mask};
+use super::{InFlightNow, News, Viewer, api, mask};
 
 /// How often a status may be sent.
 const STATUS: Duration = Duration::from_secs(1);
@@ -31,6 +32,11 @@ pub(super) fn answer(viewer: &Viewer, asked: &Asked) -> Result<Response, Refusal
     // Listening begins before the number is read: a row in between is sent, not missed.
     let news = viewer.shared.live.news.subscribe();
     let last_row = viewer.shared.live.last_row.load(Ordering::SeqCst);
+    let mut in_flight = viewer.shared.live.in_flight.subscribe();
+    // What is there now is told as well, unless it is nothing.
+    if in_flight.borrow().total > 0 {
+        in_flight.mark_changed();
+    }
     let seen =
         asked.headers.get("last-event-id").and_then(|v| v.to_str().ok()).map(|v| v.trim().parse::<u64>());
     // A number beyond ours is from before a restart, and what is no number was not ours: both missed an unknown lot.
@@ -41,6 +47,7 @@ pub(super) fn answer(viewer: &Viewer, asked: &Asked) -> Result<Response, Refusal
         viewer: viewer.clone(),
         federation,
         news,
+        in_flight,
         closing: viewer.shared.closing.subscribe(),
         tick,
         status_version: None,
@@ -72,6 +79,7 @@ struct Listener {
     viewer: Viewer,
     federation: bool,
     news: broadcast::Receiver<News>,
+    in_flight: watch::Receiver<Arc<InFlightNow>>,
     closing: watch::Receiver<bool>,
     tick: Interval,
     /// Which status was sent last.
@@ -98,6 +106,11 @@ impl Listener {
                 () = closed(&mut self.closing) => return None,
                 _ = self.tick.tick() => self.status().await,
                 () = tokio::time::sleep_until(self.resync_after), if quiet => {}
+                // The sender lives as long as the viewer.
+                Ok(()) = self.in_flight.changed() => {
+                    let now = Arc::clone(&self.in_flight.borrow_and_update());
+                    self.push("inflight", &*now);
+                }
                 news = self.news.recv(), if !quiet => match news {
                     Ok(News::Row(number, row)) => {
                         self.last_row = self.last_row.max(number);

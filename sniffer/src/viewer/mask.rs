@@ -1,7 +1,7 @@
 //! Takes secrets out of exchanges and rows before they are shown. Which names are secret is [`redact`]'s to say.
 
 use crate::activitypub::Sentence;
-use crate::http::Message;
+use crate::http::{InFlight, Message};
 use crate::redact;
 use crate::store::Stored;
 use crate::view::Row;
@@ -22,6 +22,13 @@ pub(super) fn row(row: &mut Row) {
         row.sentence = sentence.render().into();
     }
     row.slots = sentence.slots;
+}
+
+/// An exchange that is not finished.
+pub(super) fn in_flight(one: &mut InFlight) {
+    if let Some(target) = &mut one.target {
+        redact::text(target);
+    }
 }
 
 /// The kept octets of a message's body.

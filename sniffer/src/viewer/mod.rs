@@ -12,6 +12,7 @@ mod assets;
 mod body;
 mod events;
 mod gate;
+mod lost;
 mod mask;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use lost::{Lost, LostAt};
+
 use axum::Router;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -31,6 +34,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::filter::Filter;
 use crate::frame::Timestamp;
+use crate::http::InFlight;
 use crate::pipeline::Counters;
 use crate::store::{Cursor, Query, Stats, Store};
 use crate::view::Row;
@@ -128,8 +132,8 @@ pub struct Status {
     pub source: SourceStatus,
     /// What the stages counted; `None` when nothing is being decoded.
     pub counters: Option<Arc<Counters>>,
-    /// Frames that the capture says it lost.
-    pub lost_frames: u64,
+    /// What the capture lost.
+    pub lost: Lost,
     /// Interfaces, with the frames seen on each.
     pub interfaces: Vec<InterfaceStatus>,
     /// When this process began.
@@ -180,7 +184,7 @@ impl Status {
             node: None,
             source: SourceStatus { kind, name: name.into(), reading, percent: None },
             counters: None,
-            lost_frames: 0,
+            lost: Lost::default(),
             interfaces: Vec::new(),
             started: None,
             error: None,
@@ -216,6 +220,17 @@ struct Live {
     /// The number of the last row that was published, or passed over because nobody listened.
     last_row: AtomicU64,
     done: AtomicBool,
+    /// What is not finished: the latest word of the producer.
+    in_flight: watch::Sender<Arc<InFlightNow>>,
+}
+
+/// What is not finished, as browsers are told.
+#[derive(Default, Serialize)]
+struct InFlightNow {
+    /// Those that began first.
+    exchanges: Vec<InFlight>,
+    /// How many there are.
+    total: usize,
 }
 
 #[derive(Clone)]
@@ -248,6 +263,7 @@ impl Viewer {
                     news,
                     last_row: AtomicU64::new(0),
                     done: AtomicBool::new(false),
+                    in_flight: watch::Sender::default(),
                 },
                 store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
                 listeners: Arc::new(Semaphore::new(LISTENERS)),
@@ -289,6 +305,23 @@ impl Publisher {
             // The last listener may have left just now: then nobody misses the row.
             let _ = live.news.send(News::Row(number, Arc::new(row)));
         }
+    }
+
+    /// Whether a browser is listening now.
+    pub fn listened_to(&self) -> bool {
+        self.shared.live.news.receiver_count() > 0
+    }
+
+    /// The exchanges that are not finished, in place of those that were told before: the first of `total`.
+    pub fn in_flight(&self, mut exchanges: Vec<InFlight>, total: usize) {
+        exchanges.iter_mut().for_each(mask::in_flight);
+        self.shared.live.in_flight.send_if_modified(|now| {
+            let changed = now.total != total || now.exchanges != exchanges;
+            if changed {
+                *now = Arc::new(InFlightNow { exchanges, total });
+            }
+            changed
+        });
     }
 
     /// Changes the status.

@@ -9,13 +9,16 @@ use serde_json::{Value, json};
 
 use super::body::{Range, file_name, parse_range};
 use super::*;
-use crate::activitypub::{Activity, Digest, Origin, Reading, Sentence};
+use crate::activitypub::{Activity, Digest, Link, Origin, Reading, Sentence};
 use crate::flow::{Ends, FlowId};
-use crate::frame::Interface;
-use crate::http::{Body, Exchange, ExchangeId, Headers, Interim, Message, Protocol, Request, Response};
+use crate::frame::{Interface, Loss};
+use crate::http::{
+    Body, Exchange, ExchangeId, GapMark, Headers, Interim, Message, Protocol, Request, Response,
+};
 use crate::http::{WebSocket, WsMessage};
 use crate::pipeline::Told;
 use crate::store;
+use crate::stream::GapCause;
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-23T07:27:01Z.
@@ -491,7 +494,12 @@ fn the_status_says_what_the_producer_and_the_store_know() {
     assert_eq!(status["store"]["oldest"], "2026-11-23T07:27:01.000000000Z");
     assert_eq!(status["store"]["newest"], "2026-11-23T07:27:30.000000000Z");
     assert!(status["store"]["path"].as_str().unwrap().ends_with("test.redb"));
-    assert_eq!(status["lost"], json!({"frames": 0, "gap_bytes": 0, "gaps": 0}));
+    assert_eq!(
+        status["lost"],
+        json!({
+            "frames": 0, "gap_bytes": 0, "gaps": 0, "exchanges": 0, "from": null, "to": null, "interfaces": [],
+        })
+    );
     assert_eq!(
         (&status["counters"], &status["node"], &status["error"]),
         (&Value::Null, &Value::Null, &Value::Null)
@@ -504,13 +512,30 @@ fn the_status_says_what_the_producer_and_the_store_know() {
         status.node = Some("node-1".into());
         status.source.percent = Some(42);
         status.counters = Some(Arc::new(counters));
-        status.lost_frames = 7;
+        let loss = |at, frames| Loss { time: Timestamp(T + at), interface: Interface::Unknown, frames };
+        status.lost.source(&loss(SECOND, 3), Some("veth1"));
+        status.lost.source(&loss(2 * SECOND, 4), None);
+        let mut touched = *told(3).exchange;
+        touched.interface_name = None;
+        touched.gaps = vec![GapMark { to_server: true, offset: 0, length: 9, cause: GapCause::AckedUnseen }];
+        status.lost.exchange(&touched);
+        status.lost.exchange(&told(9).exchange);
         status.started = Some(Timestamp(T));
         status.interfaces = vec![InterfaceStatus { name: "veth1".into(), frames: 5 }];
     });
     let status = site.json("/api/status");
     assert_eq!(status["source"]["percent"], 42);
-    assert_eq!(status["lost"], json!({"frames": 7, "gap_bytes": 99, "gaps": 2}));
+    assert_eq!(
+        status["lost"],
+        json!({
+            "frames": 7, "gap_bytes": 99, "gaps": 2, "exchanges": 1,
+            "from": "2026-11-23T07:27:02.000000000Z", "to": told(3).exchange.ended.to_string(),
+            "interfaces": [
+                {"name": "veth1", "frames": 3, "exchanges": 0},
+                {"name": null, "frames": 4, "exchanges": 1},
+            ],
+        })
+    );
     assert_eq!(status["counters"]["stream"]["gaps"], 2);
     assert_eq!(status["interfaces"], json!([{"name": "veth1", "frames": 5}]));
     assert_eq!(
@@ -778,6 +803,24 @@ fn secrets_are_not_shown_through_a_proxy_without_a_token() {
     let closed = site([secret(1)], Options { token: Some("t".into()), ..Options::default() });
     let fields = [("Authorization", "Bearer t"), ("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(closed.get_with(&path, &fields).status, 200);
+}
+
+#[test]
+fn an_effect_that_ended_before_its_cause_is_given_it() {
+    let (mut held, mut guessed, mut proven) = (told(2), told(3), told(4));
+    let link = |n, proven| Link { id: id(n), proven };
+    held.reading.caused = vec![link(3, false), link(4, false)];
+    guessed.reading.caused_by = Some(link(1, false));
+    proven.reading.caused_by = Some(link(1, true));
+    let site = plain([told(1), held, guessed, proven]);
+    let cause = |n: u64, proven: bool| json!({"id": id(n).to_string(), "proven": proven});
+    let rows = site.json("/api/exchanges")["rows"].clone();
+    assert_eq!(rows[1]["caused"], json!([cause(3, false), cause(4, false)]));
+    assert_eq!(rows[1]["caused_by"], Value::Null);
+    assert_eq!(rows[2]["caused_by"], cause(2, false), "what held it outranks a guess");
+    assert_eq!(rows[3]["caused_by"], cause(1, true), "what an id proves stays");
+    let alone = |n: u64| site.json(&format!("/api/exchanges/{}", id(n)))["row"]["caused_by"].clone();
+    assert_eq!((alone(2), alone(3), alone(4)), (Value::Null, cause(2, false), cause(1, true)));
 }
 
 #[test]
@@ -1124,4 +1167,32 @@ fn names_with_quotes_stay_one_string_in_a_filter() {
 fn the_token_stays_out_of_logs() {
     let options = Options { token: Some("s3cret".into()), ..Options::default() };
     assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+#[test]
+fn what_is_not_finished_is_told_when_it_changes_and_to_who_comes_later_without_secrets() {
+    let site = plain([]);
+    let mut early = site.events("", &[]);
+    early.next();
+    let Ends { client, server } = told(1).exchange.ends;
+    let one = |n| InFlight {
+        id: id(n),
+        started: Timestamp(T + n * SECOND),
+        ends: Ends { client, server },
+        method: Some("GET".into()),
+        target: Some("/api/v1/streaming?access_token=hunter2".into()),
+        host: Some("gts1.fediverse.test".into()),
+        status: None,
+        websocket: false,
+    };
+    site.publisher.in_flight(vec![one(3), one(4)], 7);
+    site.publisher.in_flight(vec![one(3), one(4)], 7);
+    let event = early.news();
+    assert_eq!((event.name.as_str(), &event.data["total"]), ("inflight", &json!(7)));
+    assert_eq!(event.data["exchanges"][1]["id"], id(4).to_string());
+    assert!(!event.data.to_string().contains("hunter2"), "{}", event.data);
+    assert_eq!(site.events("", &[]).news(), event, "who comes later sees what there is");
+    site.publisher.in_flight(Vec::new(), 0);
+    let last = early.news();
+    assert_eq!(last.data, json!({"exchanges": [], "total": 0}), "the same twice was told once");
 }

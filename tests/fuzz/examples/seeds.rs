@@ -197,8 +197,14 @@ fn take(flows: &mut HashMap<FlowId, (bool, Vec<Step>)>, events: Vec<Event<'_>>) 
                 continue;
             }
             Event::Data(d) => {
-                let (bytes, segment_start) = (d.bytes.into_owned(), d.segment_start);
-                (d.flow, Step::Data { to_server: to_server(d.direction), bytes, segment_start })
+                if let Some((_, steps)) = flows.get_mut(&d.flow) {
+                    steps.extend(d.segments().map(|segment| Step::Data {
+                        to_server: to_server(segment.direction),
+                        bytes: segment.bytes.into_owned(),
+                        segment_start: segment.segment_start,
+                    }));
+                }
+                continue;
             }
             Event::Gap { flow, direction, length, cause, .. } => {
                 let cause = CAUSES.iter().position(|c| *c == cause).unwrap_or(0) as u8;

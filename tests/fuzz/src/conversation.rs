@@ -169,6 +169,7 @@ pub fn run_and_count(config: Config, mid_stream: bool, steps: &[Step]) -> (Vec<B
                     offset,
                     bytes: Cow::Borrowed(bytes),
                     segment_start: *segment_start,
+                    starts: 0,
                     ack: Some(next[side(!to_server)]),
                 };
                 decoder.push(Event::Data(data), &mut out);

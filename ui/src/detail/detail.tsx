@@ -4,18 +4,20 @@
 import { signal, useSignal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useMemo } from 'preact/hooks';
-import type { BodyText, Detail, Exchange, Header, Message, Row, SignatureVerdict } from '../api';
-import { clockText, duration, grouped, keepEnd, microsBetween, size } from '../format';
+import { api } from '../api';
+import type { BodyText, Detail, Exchange, Header, Link, Message, Row, SignatureVerdict } from '../api';
+import { clockText, duration, grouped, keepEnd, microsBetween, nanos, size, timeOf, timeOfId } from '../format';
 import { plain, sentence, value } from '../sentence';
 import { Badge, Icon, KindIcon, Signature, Status, sealOf, type IconName } from '../shapes';
 import { release } from '../hosts';
-import { around, book, closeDetail, copy, detail, detailError, feed, fullWidth, go, hrefOf, lang, leavePage, local, middling, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, t, wide } from '../state';
+import { around, book, causes, closeDetail, copy, detail, detailError, feed, fullWidth, go, hrefOf, lang, leavePage, local, middling, move, narrow, notice, openDetail, openId, openPage, openRow, permalink, place, rowOf, t, wide } from '../state';
 import { PANELS, type Panel } from '../url';
 import { isDelivery, statusClass } from '../list/window';
 import { outcome } from '../mentions';
 import { kindWord, reasonWord, Sentence, Time } from '../list/row';
 import { Body } from './body';
 import { curl } from './curl';
+import { pieces } from './pieces';
 import { cursor } from './cursor';
 import { covered, signingString } from './signing';
 
@@ -46,7 +48,7 @@ function Tool({ icon, label, act, href }: { icon: IconName; label: string; act?:
   );
 }
 
-function Line({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
+function Line({ name, children }: { name: ComponentChildren; children: ComponentChildren }): JSX.Element {
   return (
     <div class="line">
       <dt>{name}</dt>
@@ -237,6 +239,84 @@ function KeyOwner({ owner }: { owner: string }): JSX.Element {
   );
 }
 
+/** A link to another exchange, as it is to be opened from here. */
+function Other({ id, children, class: c, title }: { id: string; children: ComponentChildren; class?: string; title?: string | undefined }): JSX.Element {
+  const onPage = place.value.page === 'exchange';
+  return (
+    <a
+      href={hrefOf(onPage ? { id, panel: null } : { sel: id })}
+      class={c}
+      title={title}
+      onClick={(event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+        event.preventDefault();
+        if (onPage) openPage(id);
+        else openDetail(id);
+      }}
+    >
+      {children}
+    </a>
+  );
+}
+
+/** One link of the chain: what it was and when. A guess is dotted, and said to be one. */
+function Linked({ of, here }: { of: Link; here: Row }): JSX.Element {
+  const w = t.value;
+  const other = rowOf(of.id);
+  const us = microsBetween(here.started, other?.started ?? timeOfId(of.id));
+  return (
+    <div class="linked">
+      <Other id={of.id} class={of.proven ? 'solid' : 'dotted'} title={of.proven ? undefined : w.inferredWhy}>
+        ↗ {other ? plain(sentence(other, lang.value, book.value, true)) : clockText(timeOfId(of.id), local.value)}
+      </Other>
+      <span class="dim">
+        {us < 0 ? w.before(duration(-us)) : w.later(duration(us))}
+        {!of.proven && <span class="off-screen">{`${w.comma}${w.inferred}`}</span>}
+      </span>
+    </div>
+  );
+}
+
+const MOST_LINKED = 4;
+function Chain({ row, said }: { row: Row; said: string | undefined }): JSX.Element {
+  const w = t.value;
+  const known = causes.value;
+  const all = useSignal(false);
+  const cause = known.get(row.id) ?? row.caused_by;
+  const effects = new Map(row.caused.map((effect) => [effect.id, effect]));
+  for (const [id, of] of known) if (of.id === row.id) effects.set(id, { id, proven: of.proven });
+  // What another holds is that one's.
+  const sorted = [...effects.values()].filter((effect) => effect.id !== said && (known.get(effect.id)?.id ?? row.id) === row.id).sort((a, b) => (a.id < b.id ? -1 : 1));
+  const shown = all.value ? sorted : sorted.slice(0, MOST_LINKED);
+  const guessed = (text: string, links: readonly Link[]) => (
+    <>
+      {text}
+      {links.every((link) => !link.proven) && <small title={w.inferredWhy}>{w.inferred}</small>}
+    </>
+  );
+  return (
+    <>
+      {cause && (
+        <Line name={guessed(isDelivery(row) ? w.answers : w.causedBy, [cause])}>
+          <Linked of={cause} here={row} />
+        </Line>
+      )}
+      {shown.length > 0 && (
+        <Line name={guessed(w.caused, sorted)}>
+          {shown.map((effect) => (
+            <Linked key={effect.id} of={effect} here={row} />
+          ))}
+          {sorted.length > shown.length && (
+            <button type="button" class="link" onClick={() => (all.value = true)}>
+              {w.andMore(sorted.length - shown.length)}
+            </button>
+          )}
+        </Line>
+      )}
+    </>
+  );
+}
+
 function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
   const w = t.value;
   const exchange = d?.exchange ?? null;
@@ -266,17 +346,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
         {ended && (
           <Line name={w.outcome}>
             {(ended.accepted ? w.accepted : w.rejected)(ended.who.split('@')[0] ?? '')}{' '}
-            <a
-              href={hrefOf(place.value.page === 'exchange' ? { id: ended.row.id, panel: null } : { sel: ended.row.id })}
-              onClick={(event) => {
-                if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-                event.preventDefault();
-                if (place.peek().page === 'exchange') openPage(ended.row.id);
-                else openDetail(ended.row.id);
-              }}
-            >
-              ↗ {w.later(duration(ended.us))}
-            </a>
+            <Other id={ended.row.id}>↗ {w.later(duration(ended.us))}</Other>
           </Line>
         )}
         <Line name={isDelivery(row) ? w.delivered : w.fetched}>
@@ -291,6 +361,7 @@ function Reading({ row, d }: { row: Row; d: Detail | null }): JSX.Element {
           <Status row={row} />
           {row.reason && <span class="reason"> {reasonWord(row.reason, w)}</span>}
         </Line>
+        <Chain row={row} said={ended?.row.id} key={row.id} />
         {activity && activity.to.length + activity.cc.length > 0 && (
           <Line name={w.addressed}>
             <Addressed activity={activity} />
@@ -575,8 +646,56 @@ function SignaturePanel({ exchange, row }: { exchange: Exchange; row: Row }): JS
   );
 }
 
+/** Pieces that are shown at first: a WebSocket may have thousands. */
+const PIECES = 12;
+
+function Wire({ exchange }: { exchange: Exchange }): JSX.Element | null {
+  const w = t.value;
+  const most = useSignal(PIECES);
+  const all = useMemo(() => pieces(exchange), [exchange]);
+  if (all.length === 0) return null;
+  return (
+    <>
+      <h3 id="title-wire">{w.wire}</h3>
+      <table class="wire" aria-labelledby="title-wire">
+        <thead class="off-screen">
+          <tr>
+            <th>{w.wireHead.time}</th>
+            <th>{w.wsHead.direction}</th>
+            <th>{w.wireHead.what}</th>
+            <th>{w.wireHead.size}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {all.slice(0, most.value).map((piece) => (
+            <tr class={piece.what === 'gap' ? 'warnink' : undefined}>
+              <td class="mono" title={piece.at ?? undefined}>
+                {piece.at === null ? '' : `${clockText(piece.at, local.value).slice(6, 8)}.${piece.at.replace(/^.*\.(\d{1,6}).*$/, '$1').padEnd(6, '0')}`}
+              </td>
+              <td>
+                <span aria-hidden="true">{piece.direction === 'to-server' ? '→' : '←'}</span>
+                <span class="off-screen">{w.directions[piece.direction]}</span>
+              </td>
+              <td>{w.pieces[piece.what]?.(piece.note ?? '')}</td>
+              <td class="mono num">{piece.octets === null ? '' : grouped(piece.octets)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {all.length > most.value && (
+        <button type="button" class="more" onClick={() => (most.value += 500)}>
+          {w.more} ({grouped(all.length - most.value)})
+        </button>
+      )}
+      <p class="note">{w.wireNote}</p>
+    </>
+  );
+}
+
 function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
   const w = t.value;
+  // This exchange and no other: its start and its client.
+  const alone = { q: `client.address == ${JSON.stringify(exchange.client.address)}`, v: 'all', from: exchange.started, to: timeOf(nanos(exchange.started) + 1n) } as const;
   const hash = (sha: string | null | undefined) =>
     sha && (
       <>
@@ -585,7 +704,15 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
       </>
     );
   return (
-    <PanelBox id="bytes" title={w.bytes}>
+    <PanelBox
+      id="bytes"
+      title={w.bytes}
+      aside={
+        <a class="link strong" href={api.exportAddress('pcapng', alone)} download="">
+          {w.pcapng}
+        </a>
+      }
+    >
       <dl class="lines wide">
         <Line name={w.clearSide}>
           <code>
@@ -605,13 +732,6 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
             {grouped(exchange.response.body.size)} B{hash(exchange.response.body.sha256)}
           </Line>
         )}
-        {exchange.gaps.length > 0 && (
-          <Line name={w.gaps}>
-            {exchange.gaps.map((g) => (
-              <div class="warnink">{w.gapLine(w.directions[g.direction], `${grouped(g.length)} B`, grouped(g.offset), g.cause)}</div>
-            ))}
-          </Line>
-        )}
         {exchange.anomalies.length > 0 && (
           <Line name={w.anomalies}>
             {exchange.anomalies.map((a) => (
@@ -622,6 +742,7 @@ function BytesPanel({ exchange }: { exchange: Exchange }): JSX.Element {
           </Line>
         )}
       </dl>
+      <Wire exchange={exchange} />
     </PanelBox>
   );
 }

@@ -8,8 +8,8 @@ import { api } from '../api';
 import { clockText, grouped } from '../format';
 import type { Words } from '../i18n/en';
 import { Icon, type IconName } from '../shapes';
-import { COLUMNS, type Column } from '../url';
-import { active, addChip, addChips, book, chips, columns, feed, go, local, place, setChips, setColumn, setView, t } from '../state';
+import { COLUMNS, moved, NARROWEST, WIDEST, type Chosen } from '../url';
+import { active, addChip, addChips, book, chips, announcement, columns, feed, go, local, place, setChips, setColumn, setColumns, setView, shownColumns, t, WIDTHS } from '../state';
 import { chipsTyped, celOf, defaultOp, expression, TYPED, typed, type Chip, type Field } from './chips';
 
 const input = signal('');
@@ -413,18 +413,66 @@ function Menu({ icon, label, class: c, children }: { icon: IconName; label: stri
   );
 }
 
+/** Pixels by which a key makes a column wider or narrower. */
+const STEP = 8;
+
+/** Which columns there are, in which order and how wide: all by keys. The heads of the list can be dragged as well. */
 function Columns(): JSX.Element {
   const w = t.value;
-  const names: Record<Column, string> = { kind: w.kind, request: w.requestColumn, status: w.status, took: w.took, body: w.body, signature: w.signature };
+  const names: Record<Chosen['name'], string> = { kind: w.kind, meaning: w.meaning, request: w.requestColumn, status: w.status, took: w.took, body: w.body, signature: w.signature };
+  const chosen = columns.value;
+  const off = COLUMNS.filter((name) => !shownColumns.value.has(name));
+  const move = (name: Chosen['name'], to: number, key: string) => {
+    setColumns(moved(chosen, name, to));
+    announcement.value = w.columnAt(names[name], to + 1, chosen.length);
+    // The button moves along with its line, which costs it the focus; at an end it is disabled, and the other has it.
+    requestAnimationFrame(() => {
+      const line = document.querySelector(`.columnmenu [data-col="${name}"]`);
+      (line?.querySelector<HTMLElement>(`[data-act="${key}"]:not(:disabled)`) ?? line?.querySelector<HTMLElement>('[data-act]:not(:disabled)'))?.focus();
+    });
+  };
+  const resize = (name: Chosen['name'], by: number) => {
+    const head = document.querySelector(`.full .heads [data-col="${name}"]`)?.getBoundingClientRect().width;
+    setColumns(
+      chosen.map((c) => {
+        if (c.name !== name || name === 'meaning') return c;
+        const now = c.width ?? (head ? Math.round(head) : WIDTHS[name]);
+        return { ...c, width: Math.min(WIDEST, Math.max(NARROWEST, now + by)) };
+      }),
+    );
+  };
+  const act = (key: string, label: string, text: string, run: () => void, disabled = false) => (
+    <button type="button" data-act={key} aria-label={label} title={label} disabled={disabled} onClick={run}>
+      {text}
+    </button>
+  );
   return (
     <Menu icon="columns" label={w.columns} class="columnmenu">
-      {() =>
-        COLUMNS.map((column) => (
-          <label>
-            <input type="checkbox" checked={columns.value.has(column)} onChange={(event) => setColumn(column, event.currentTarget.checked)} /> {names[column]}
-          </label>
-        ))
-      }
+      {() => (
+        <>
+          {chosen.map(({ name }, i) => (
+            <div class="columnline" key={name} data-col={name}>
+              <label>
+                <input type="checkbox" checked disabled={name === 'meaning'} onChange={() => name !== 'meaning' && setColumn(name, false)} /> {names[name]}
+              </label>
+              {act('up', w.columnEarlier(names[name]), '↑', () => move(name, i - 1, 'up'), i === 0)}
+              {act('down', w.columnLater(names[name]), '↓', () => move(name, i + 1, 'down'), i === chosen.length - 1)}
+              {act('narrower', w.columnNarrower(names[name]), '−', () => resize(name, -STEP), name === 'meaning')}
+              {act('wider', w.columnWider(names[name]), '+', () => resize(name, STEP), name === 'meaning')}
+            </div>
+          ))}
+          {off.map((name) => (
+            <div class="columnline" key={name}>
+              <label>
+                <input type="checkbox" checked={false} onChange={() => setColumn(name, true)} /> {names[name]}
+              </label>
+            </div>
+          ))}
+          <button type="button" class="link" onClick={() => setColumns(null)}>
+            {w.columnsUsual}
+          </button>
+        </>
+      )}
     </Menu>
   );
 }

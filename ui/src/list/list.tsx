@@ -6,9 +6,10 @@ import type { JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { duration, grouped } from '../format';
 import { Icon } from '../shapes';
-import { active, columns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, t, toEnd } from '../state';
+import { active, causes, columns, draftColumns, feed, following, go, fullWidth, hostWidth, inSight, lang, listWidth, local, narrow, openDetail, openPage, place, reveal, selectPressed, setColumns, t, toEnd, WIDTHS } from '../state';
 import { Mark } from '../shapes';
-import type { Column } from '../url';
+import { moved, NARROWEST, WIDEST, type Chosen } from '../url';
+import { along, gutter } from './gutter';
 import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
 
@@ -19,30 +20,100 @@ const NEAR_END = 80;
 export const listLayout = computed<'full' | 'beside' | 'phone'>(() => (narrow.value ? 'phone' : listWidth.value >= fullWidth.value ? 'full' : 'beside'));
 const sizes = computed(() => (narrow.value ? { row: 64, quiet: 20, loss: 30 } : { row: 27, quiet: 18, loss: 27 }));
 const laid = computed<Layout>(() => layout(feed.rows.value, sizes.value));
+/** What the list has beside an open detail. */
+const BESIDE: Record<string, string> = { status: '56px', took: '56px', signature: '15px' };
 /** The columns' widths; the heads and all rows have the same. Japanese kinds are 14 px wider. */
 const tracks = computed(() => {
   const full = listLayout.value === 'full';
   const ja = lang.value === 'ja' ? 14 : 0;
-  const has = (column: Column, width: string) => (columns.value.has(column) ? width : '');
-  return (
-    full
-      ? ['92px', 'calc(74px + 2 * var(--host))', has('kind', `${100 + ja}px`), '18px', 'minmax(240px, 1.3fr)', has('request', 'minmax(110px, 0.85fr)'), has('status', '60px'), has('took', '64px'), has('body', '66px'), has('signature', '72px'), '34px']
-      : ['90px', '58px', has('kind', `${92 + ja}px`), '22px', 'minmax(120px, 1fr)', has('status', '56px'), has('took', '56px'), has('signature', '15px'), '15px']
-  )
-    .filter(Boolean)
-    .join(' ');
+  const track = ({ name, width }: Chosen): string => {
+    if (name === 'meaning') return full ? '38px minmax(240px, 1.3fr)' : '36px minmax(120px, 1fr)';
+    if (!full) return name === 'kind' ? `${92 + ja}px` : (BESIDE[name] ?? '');
+    if (width !== null) return `${width}px`;
+    return name === 'request' ? 'minmax(110px, 0.85fr)' : `${WIDTHS[name] + (name === 'kind' ? ja : 0)}px`;
+  };
+  const ends = full ? ['92px', 'calc(74px + 2 * var(--host))', '34px'] : ['90px', '58px', '15px'];
+  return [ends[0], ends[1], ...columns.value.map(track), ends[2]].filter(Boolean).join(' ');
 });
+const lanes = computed(() => gutter(feed.rows.value, causes.value));
+/** The row that is pointed at; what it hangs together with is brought forward. */
+const pointed = signal('');
 const scroll = signal({ top: 0, height: 600 });
 /** The last row that can be seen. */
 const lastSeen = signal(-1);
 
+/** The sentence gives way. What stands behind it grows to the left, and is held at that edge. */
+const behindMeaning = (name: Chosen['name']) => {
+  const all = columns.peek();
+  return all.findIndex((c) => c.name === 'meaning') < all.findIndex((c) => c.name === name);
+};
+
+/** Heads can be dragged to another place, and their edge to another width; the menu of columns does both by keys. */
+function dragHead(event: PointerEvent, name: Chosen['name'], resize: boolean): void {
+  if (event.button !== 0 || !event.isPrimary) return;
+  event.preventDefault();
+  const heads = (event.currentTarget as Element).closest('.heads');
+  const head = heads?.querySelector(`[data-col="${name}"]`);
+  const x = event.clientX;
+  const width = head?.getBoundingClientRect().width ?? 0;
+  const leftEdge = behindMeaning(name);
+  let began = resize;
+  const move = (now: PointerEvent) => {
+    const dx = now.clientX - x;
+    if (!began && Math.abs(dx) < 6) return;
+    began = true;
+    if (resize) {
+      const wide = Math.round(Math.min(WIDEST, Math.max(NARROWEST, width + (leftEdge ? -dx : dx))));
+      draftColumns.value = columns.peek().map((c) => (c.name === name ? { ...c, width: wide } : c));
+      return;
+    }
+    const others = [...(heads?.querySelectorAll<HTMLElement>('[data-col]') ?? [])].filter((el) => el.dataset.col !== name);
+    const passed = others.filter((el) => {
+      const box = el.getBoundingClientRect();
+      return now.clientX > box.left + box.width / 2;
+    });
+    const last = passed.at(-1)?.dataset.col;
+    const rest = columns.peek().filter((c) => c.name !== name);
+    draftColumns.value = moved(columns.peek(), name, last === undefined ? 0 : rest.findIndex((c) => c.name === last) + 1);
+  };
+  const end = (last: PointerEvent) => {
+    removeEventListener('pointermove', move);
+    removeEventListener('pointerup', end);
+    removeEventListener('pointercancel', end);
+    if (last.type === 'pointerup' && draftColumns.peek()) setColumns(draftColumns.peek());
+    draftColumns.value = null;
+  };
+  addEventListener('pointermove', move);
+  addEventListener('pointerup', end);
+  addEventListener('pointercancel', end);
+}
+
 function Heads({ full }: { full: boolean }): JSX.Element {
   const w = t.value;
-  const cols = columns.value;
   const zone = local.value ? w.timeZone.local : w.timeZone.utc;
-  const head = (c: string, text: string) => (
-    <span role="columnheader" class={c}>
-      {text}
+  const names: Record<Chosen['name'], [string, string]> = {
+    kind: ['kind', w.kind],
+    meaning: ['meaning', w.meaning],
+    request: ['request', w.requestColumn],
+    status: ['num', w.status],
+    took: ['num took', w.took],
+    body: ['num body', w.body],
+    signature: ['sig', full ? w.signature : w.sig],
+  };
+  const head = ({ name }: Chosen) => (
+    <span role="columnheader" key={name} class={names[name][0]} data-col={name} title={full ? w.columnDrag : undefined} onPointerDown={full ? (event) => dragHead(event, name, false) : undefined}>
+      <span class="cutend">{names[name][1]}</span>
+      {full && name !== 'meaning' && (
+        <i
+          class={`edge ${behindMeaning(name) ? 'before' : ''}`}
+          aria-hidden="true"
+          onPointerDown={(event) => {
+            event.stopPropagation();
+            dragHead(event, name, true);
+          }}
+          onDblClick={() => setColumns(columns.peek().map((c) => (c.name === name ? { ...c, width: null } : c)))}
+        />
+      )}
     </span>
   );
   return (
@@ -53,15 +124,13 @@ function Heads({ full }: { full: boolean }): JSX.Element {
           {full && ` (${zone})`}
         </button>
       </span>
-      {head('hosts', full ? w.fromTo : w.fromToShort)}
-      {cols.has('kind') && head('kind', w.kind)}
-      <span class="gutter" />
-      {head('meaning', w.meaning)}
-      {full && cols.has('request') && head('request', w.requestColumn)}
-      {cols.has('status') && head('num', w.status)}
-      {cols.has('took') && head('num took', w.took)}
-      {full && cols.has('body') && head('num body', w.body)}
-      {cols.has('signature') && head('sig', full ? w.signature : w.sig)}
+      <span role="columnheader" class="hosts">
+        {full ? w.fromTo : w.fromToShort}
+      </span>
+      {columns.value.map((c) => {
+        if (c.name === 'meaning') return [<span class="gutter" key="gutter" />, head(c)];
+        return full || c.name === 'kind' || c.name in BESIDE ? head(c) : null;
+      })}
       <span role="columnheader" class="marks">
         <span class="off-screen">{w.marks}</span>
       </span>
@@ -81,6 +150,8 @@ export function List(): JSX.Element {
   const own = useRef(-1);
   const atTimer = useRef(0);
   const cache = useRef(new Map<string, Drawn>());
+  /** The row that the pointer went down on. Rows may move, and leave the page, before it goes up: no click comes then. */
+  const press = useRef<{ id: string; x: number; y: number; down: boolean } | null>(null);
 
   const remember = () => {
     const el = box.current;
@@ -139,7 +210,8 @@ export function List(): JSX.Element {
   useLayoutEffect(() => {
     const el = box.current;
     if (!el) return;
-    if (following.peek() && !feed.moreAfter.peek()) scrollTo(el.scrollHeight);
+    // Under a pointer that is down the list stands still.
+    if (following.peek() && !feed.moreAfter.peek() && !press.current?.down) scrollTo(el.scrollHeight);
     else if (anchor.current) {
       const i = indexOf(rowsNow, anchor.current.id);
       if (i >= 0) scrollTo((laidNow.tops[laidNow.itemOfRow[i] ?? 0] ?? 0) - anchor.current.dy);
@@ -196,6 +268,24 @@ export function List(): JSX.Element {
     return () => observer.disconnect();
   }, []);
 
+  useLayoutEffect(() => {
+    const up = (event: PointerEvent) => {
+      const at = press.current;
+      if (!at?.down) return;
+      at.down = false;
+      // Whoever drags selects text, or scrolls.
+      const still = Math.hypot(event.clientX - at.x, event.clientY - at.y) < 6 && (getSelection()?.isCollapsed ?? true);
+      if (event.type === 'pointerup' && still) openDetail(at.id);
+      if (following.peek() && box.current) scrollTo(box.current.scrollHeight);
+    };
+    addEventListener('pointerup', up);
+    addEventListener('pointercancel', up);
+    return () => {
+      removeEventListener('pointerup', up);
+      removeEventListener('pointercancel', up);
+    };
+  }, []);
+
   const range = useComputed(() => {
     const { top, height } = scroll.value;
     const l = laid.value;
@@ -210,17 +300,30 @@ export function List(): JSX.Element {
   const count = feed.count.value;
   const shown: JSX.Element[] = [];
   const drawn = new Map<string, Drawn>();
+  const { cells, rails, railOf } = lanes.value;
+  const shownFor = indexOf(rows, pointed.value || place.value.sel);
+  const [above, below] = shownFor < 0 ? [] : [railOf.get(shownFor), rails.get(shownFor)];
   const drawRow = (item: number, i: number) => {
     const row = rows[i];
     if (!row) return;
+    const cell = cells[i] ?? { lane: 0, up: 0, down: 0, from: -1, into: -1 };
+    const top = laidNow.tops[item] ?? 0;
+    const space = i === 0 ? 0 : top - (laidNow.tops[laidNow.itemOfRow[i - 1] ?? 0] ?? 0) - sizes.value.row;
+    const cause = causes.value.get(row.id);
+    const causeAt = cause ? indexOf(rows, cause.id) : -1;
     const props: RowProps = {
       row,
       index: base === null ? null : base + i,
-      top: laidNow.tops[item] ?? 0,
+      top,
       active: row.id === active.value,
       selected: row.id === place.value.sel,
       fresh: feed.fresh.value.has(row.id),
       layout: kind,
+      lines: `${cell.lane} ${cell.up} ${cell.down} ${cell.from} ${cell.into} ${cell.up || cell.into >= 0 ? space : 0}`,
+      hot: along(above, i, cells) | along(below, i, cells),
+      kin: i !== shownFor && shownFor >= 0 && (causeAt === shownFor || causes.value.get(rows[shownFor]?.id ?? '')?.id === row.id),
+      cause: rows[causeAt] ?? null,
+      proven: cause?.proven ?? false,
     };
     // A row that is as it was is not drawn again while the list scrolls.
     const before = cache.current.get(row.id);
@@ -261,6 +364,7 @@ export function List(): JSX.Element {
 
   return (
     <section class={`list ${kind}`} aria-label={w.exchanges} style={{ '--host': `${hostWidth.value}px`, '--cols': tracks.value }}>
+      {!place.value.sel && <h1 class="off-screen">{w.exchanges}</h1>}
       <div class="grid" role="grid" aria-label={w.exchanges} aria-rowcount={total} aria-multiselectable={false} id="list">
         {kind !== 'phone' && <Heads full={kind === 'full'} />}
         <div
@@ -268,14 +372,22 @@ export function List(): JSX.Element {
           ref={box}
           role="rowgroup"
           onScroll={onScroll}
+          onPointerDown={(event) => {
+            const id = event.button === 0 && event.isPrimary ? rowAt(event) : undefined;
+            press.current = id ? { id, x: event.clientX, y: event.clientY, down: true } : null;
+            if (!id || event.pointerType !== 'mouse') return;
+            // The row that was pressed is meant, whatever is under the pointer when the button is let go.
+            active.value = id;
+            if (place.peek().sel) selectPressed(id);
+          }}
           onClick={(event) => {
-            const id = rowAt(event);
+            // What has a pointer was dealt with when that went up; a screen reader's click has none.
+            const id = event.detail === 0 ? rowAt(event) : undefined;
             if (id) openDetail(id);
           }}
-          onDblClick={(event) => {
-            const id = rowAt(event);
-            if (id) openPage(id);
-          }}
+          onDblClick={() => press.current && openPage(press.current.id)}
+          onPointerOver={(event) => event.pointerType === 'mouse' && (pointed.value = rowAt(event) ?? '')}
+          onPointerLeave={() => (pointed.value = '')}
           onFocusIn={(event) => {
             const id = rowAt(event);
             if (id && id !== active.peek()) active.value = id;

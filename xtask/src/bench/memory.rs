@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::measure::{Running, command, measured};
+use super::measure::{command, measured};
 use super::traffic::genpcap::open_flows;
 use super::traffic::pcap::{Reader, Record, Writer};
-use super::{Bench, capture, decode, report};
+use super::{Bench, capture, decode, hostile, report};
 
 /// Flows that are open at once.
 const FLOWS: [u32; 3] = [1_000, 20_000, 100_000];
@@ -69,24 +68,18 @@ pub(super) fn run(bench: &Bench) -> Result<String> {
     text += "\nOpen at once, each with a POST of 1,000 octets and half of a response of 2,800:\n\n";
     text += &report::table(&head, &rows);
     if !bench.quick {
-        let cost = piped(bench, MANY)?;
-        text += &format!("\nfedisniff with {MANY} such flows, more than its table holds: {cost:.0} MiB.\n");
+        let rss_mib = hostile::piped(bench, |to| open_flows(MANY, to))?.rss_mib;
+        text +=
+            &format!("\nfedisniff with {MANY} such flows, more than its memory holds: {rss_mib:.0} MiB.\n");
+        if let Some(wrong) = hostile::passed("that many open flows", rss_mib) {
+            bail!("{text}\n{wrong}");
+        }
     }
     Ok(text)
 }
 
-/// More flows than the table of flows remembers: the rest must be evicted, not kept.
+/// More flows than the memory holds: the rest must be evicted, not kept.
 const MANY: u32 = 1_000_000;
-
-/// The peak memory with that many flows, which come through a pipe: they would be gigabytes on disk.
-fn piped(bench: &Bench, flows: u32) -> Result<f64> {
-    let mut running = Running::start(&command(&bench.fedisniff, &["read", "-", "--quiet"]), Stdio::piped())?;
-    let input = running.input().context("its standard input")?;
-    let mut to = Writer::new(BufWriter::with_capacity(1 << 16, input))?;
-    open_flows(flows, &mut to).context("write to fedisniff")?;
-    to.into_inner().flush()?;
-    Ok(running.finish()?.cost.rss_mib)
-}
 
 fn ours(bench: &Bench, file: &Path, extra: &[&str]) -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("out").tempdir_in(&bench.folder)?;

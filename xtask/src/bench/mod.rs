@@ -4,6 +4,7 @@
 mod capture;
 mod decode;
 mod hostile;
+mod live;
 pub(crate) mod measure;
 mod memory;
 mod query;
@@ -58,6 +59,8 @@ enum Part {
     Query,
     /// From start to end on a small capture
     Startup,
+    /// What watching costs while it happens, beside other captures and proxies (root)
+    Live,
 }
 
 /// What every part needs.
@@ -92,7 +95,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .context("build what is measured")?;
     let parts: &[Part] = match &options.part {
         Some(part) => std::slice::from_ref(part),
-        None => &[Part::Startup, Part::Decode, Part::Memory, Part::Recovery, Part::Query, Part::Hostile],
+        None => &[
+            Part::Startup,
+            Part::Decode,
+            Part::Memory,
+            Part::Recovery,
+            Part::Query,
+            Part::Hostile,
+            Part::Live,
+        ],
     };
     for part in parts {
         let (name, section) = match part {
@@ -102,6 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Part::Hostile => ("6-hostile", hostile::run(&bench)?),
             Part::Query => ("5-query", query::run(&bench)?),
             Part::Startup => ("1-startup", startup::run(&bench)?),
+            Part::Live => ("7-live", live::run(&bench)?),
             Part::Capture => continue,
         };
         println!("\n{section}");

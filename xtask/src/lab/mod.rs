@@ -268,6 +268,7 @@ impl Lab {
         if how {
             let option = if name == "lab" { String::new() } else { format!(" --name {name}") };
             println!("to let the servers federate:   cargo xtask lab run{option}");
+            println!("to watch meanwhile:            ip netns exec {node} fedisniff watch --serve");
             println!("to capture meanwhile:          ip netns exec {node} tcpdump -i any -w lab.pcap");
             println!(
                 "to look in from a pod:         ip netns exec {} curl --cacert {} -H 'Accept: application/activity+json' {}",

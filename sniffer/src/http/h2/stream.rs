@@ -2,6 +2,8 @@
 //! knows no frames and no other stream; what the connection could not know is `None` here.
 
 use super::super::body::{BodyBuilder, Budget};
+use super::super::InFlight;
+use super::super::cost::{ALLOCATION, anomalies, headers, interim, request, vector};
 use super::super::websocket::Talk;
 use super::super::{
     Anomaly, AnomalyKind, Body, Config, Exchange, ExchangeId, Field, GapMark, Headers, Interim, Message,
@@ -258,6 +260,21 @@ impl Half {
 }
 
 impl Stream {
+    /// What is known of it while it is open; `None` before its request.
+    pub(super) fn in_flight(&self, ends: Ends) -> Option<InFlight> {
+        let request = self.request.as_ref()?;
+        Some(InFlight {
+            id: self.id,
+            started: self.started,
+            ends,
+            method: request.fields.method.clone(),
+            target: request.fields.path.clone(),
+            host: request.fields.authority.clone(),
+            status: self.response.as_ref().and_then(|response| response.fields.status),
+            websocket: self.talk.is_some(),
+        })
+    }
+
     /// A stream whose first octet was seen now.
     pub(super) fn new(id: ExchangeId, interface: Interface, started: Timestamp) -> Self {
         Self {
@@ -475,6 +492,30 @@ impl Stream {
         let ended = |half: &Option<Half>| half.as_ref().is_some_and(|half| half.ended);
         // A request that a hole tore may have ended in it.
         ended(&self.response) && (ended(&self.request) || self.torn(Direction::ToServer))
+    }
+
+    /// What it takes in memory, beside what is charged.
+    pub(super) fn cost(&self) -> usize {
+        let content = |half: &Half| match &half.body {
+            Content::Building(body) => body.cost(),
+            Content::Done(_) => 0,
+        };
+        let half = |half: &Option<Half>| {
+            half.as_ref().map_or(0, |half| headers(&half.trailers).saturating_add(content(half)))
+        };
+        [
+            size_of::<Self>(),
+            ALLOCATION,
+            self.upgraded.as_deref().map_or(0, |asked| size_of_val(asked).saturating_add(request(asked))),
+            half(&self.request),
+            half(&self.response),
+            interim(&self.interim),
+            vector::<GapMark>(self.gaps.capacity()),
+            anomalies(&self.anomalies),
+            self.talk.as_deref().map_or(0, size_of_val),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     /// Nothing was said on it: gives back what it took of the budget.

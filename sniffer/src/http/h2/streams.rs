@@ -5,7 +5,7 @@ use super::stream::{Fields, Half, Stream};
 use super::{ANOMALIES_LIMIT, BETWEEN, Begin, CLOSED_LIMIT, Content, Cut, H2, Head, Now, Place, message};
 use crate::flow::Direction;
 use crate::http::body::Budget;
-use crate::http::{Anomaly, AnomalyKind, Config, Exchange, Headers, exchange_id, hpack};
+use crate::http::{Anomaly, AnomalyKind, Config, Headers, Out, exchange_id, hpack};
 
 impl H2 {
     /// A header block is there; `cut` where it is only its beginning, with the reason.
@@ -321,7 +321,7 @@ impl H2 {
         mut stream: Box<Stream>,
         config: &Config,
         budget: &mut Budget,
-        out: &mut Vec<Box<Exchange>>,
+        out: &mut dyn Out,
     ) {
         for odd in self.anomalies.drain(..) {
             stream.name(odd.kind, &odd.detail);

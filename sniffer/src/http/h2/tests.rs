@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::hpack::tests::Encoder;
 use super::*;
 use crate::flow::Direction::{ToClient, ToServer};
-use crate::http::{Headers, Message};
+use crate::http::{Exchange, Headers, Message};
 
 fn ends() -> Ends {
     Ends { client: "10.0.0.1:40000".parse().unwrap(), server: "10.0.0.2:80".parse().unwrap() }
@@ -115,6 +115,7 @@ impl Run {
             offset: *at,
             bytes: Cow::Borrowed(bytes),
             segment_start,
+            starts: 0,
             ack: self.ack,
         };
         *at += bytes.len() as u64;

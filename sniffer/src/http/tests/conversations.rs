@@ -2,7 +2,7 @@
 
 use super::script::{Script, kinds};
 use crate::flow::Direction;
-use crate::http::{AnomalyKind, Config, OtherProtocol, Protocol};
+use crate::http::{AnomalyKind, Config, Decoder, OtherProtocol, Protocol};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -808,4 +808,25 @@ fn ids_are_distinct_and_the_same_in_every_run() {
     let ids: Vec<_> = script.run().exchanges.iter().map(|exchange| exchange.id).collect();
     assert_eq!(ids, script.run().exchanges.iter().map(|exchange| exchange.id).collect::<Vec<_>>());
     assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 20);
+}
+
+#[test]
+fn what_is_asked_and_not_yet_answered_whole_is_in_flight() {
+    let now = |script: Script| {
+        let mut decoder = Decoder::new(Config::default());
+        let mut out = Vec::new();
+        script.events.into_iter().for_each(|event| decoder.push(event, &mut out));
+        let (shown, all) = decoder.in_flight(1);
+        let first = shown.first().map(|one| (one.target.clone().unwrap_or_default().into_string(), one.status));
+        (first, all)
+    };
+    let target = |name: &str, status| (Some((name.to_owned(), status)), 1);
+    assert_eq!(now(Script::new()), (None, 0));
+    assert_eq!(now(Script::new().client(get("/a"))), target("/a", None));
+    assert_eq!(now(Script::new().client("GET /a HTTP/1.1\r\nHo")), (None, 0), "no head yet");
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal";
+    assert_eq!(now(Script::new().client(get("/a")).server(half)), target("/a", Some(200)));
+    assert_eq!(now(Script::new().client(get("/a")).server(OK)), (None, 0));
+    let (first, all) = now(Script::new().client(get("/a")).client(get("/b")));
+    assert_eq!((first, all), (Some(("/a".to_owned(), None)), 2), "the oldest of both");
 }

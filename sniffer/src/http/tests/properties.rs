@@ -163,6 +163,7 @@ fn delivered(sent: &[Sent], lost: &[bool], patience: usize) -> Vec<Event<'static
                 offset: segment.offset,
                 bytes: Cow::Owned(segment.bytes.clone()),
                 segment_start: true,
+                starts: 0,
                 ack: Some(segment.ack),
             });
             if queues[own].is_empty() {
@@ -359,7 +360,7 @@ proptest! {
                 next[usize::from(client)] += bytes.len() as u64;
                 let bytes = Cow::Owned(bytes);
                 let interface = Interface::Unknown;
-                Event::Data(Data { flow: FlowId(1), direction, time, interface, offset, bytes, segment_start, ack })
+                Event::Data(Data { flow: FlowId(1), direction, time, interface, offset, bytes, segment_start, starts: 0, ack })
             };
             decoder.push(event, &mut out);
             prop_assert!(decoder.counters().held <= 2000 + 4096, "{}", decoder.counters().held);

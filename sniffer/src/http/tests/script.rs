@@ -83,6 +83,7 @@ impl Script {
             offset,
             bytes: Cow::Owned(bytes.to_vec()),
             segment_start: true,
+                starts: 0,
             ack,
         }));
         self

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::super::record::{self, BodyRef};
 use super::*;
-use crate::activitypub::{Digest, Lint, Scheme, Severity, Signature, SignatureVerdict, Visibility};
+use crate::activitypub::{Digest, Link, Lint, Scheme, Severity, Signature, SignatureVerdict, Visibility};
 use crate::filter::RowKeys;
 use crate::http::{Anomaly, AnomalyKind, GapMark, Interim, WebSocket, WsMessage};
 use crate::stream::GapCause;
@@ -196,6 +196,10 @@ pub(super) fn exchange() -> BoxedStrategy<Exchange> {
         .boxed()
 }
 
+fn link() -> BoxedStrategy<Link> {
+    (any::<[u8; 16]>(), any::<bool>()).prop_map(|(id, proven)| Link { id: ExchangeId(id), proven }).boxed()
+}
+
 pub(super) fn reading() -> BoxedStrategy<Reading> {
     let visibility = || {
         option::of(select(vec![
@@ -274,10 +278,20 @@ pub(super) fn reading() -> BoxedStrategy<Reading> {
         option::of(origin),
         vec(lint, 0..3),
         option::of(text()),
-        any::<bool>(),
+        (any::<bool>(), option::of(link()), vec(link(), 0..3)),
     )
         .prop_map(
-            |(kind, (template, slots), activity, signature, digest, origin, lints, reason, federation)| {
+            |(
+                kind,
+                (template, slots),
+                activity,
+                signature,
+                digest,
+                origin,
+                lints,
+                reason,
+                (federation, caused_by, caused),
+            )| {
                 Reading {
                     kind,
                     sentence: Sentence { template, slots },
@@ -288,6 +302,8 @@ pub(super) fn reading() -> BoxedStrategy<Reading> {
                     lints,
                     reason,
                     federation,
+                    caused_by,
+                    caused,
                 }
             },
         )
@@ -392,6 +408,8 @@ fn golden() -> (Exchange, Reading) {
     told.reading.reason = Some("not signed".into());
     told.reading.signature.scheme = Some(Scheme::Rfc9421);
     told.reading.signature.covered = vec!["@method".into()];
+    told.reading.caused_by = Some(Link { id: ExchangeId([1; 16]), proven: true });
+    told.reading.caused = vec![Link { id: ExchangeId([2; 16]), proven: false }];
     (*told.exchange, told.reading)
 }
 
@@ -423,7 +441,11 @@ fn records_of_every_version_stay_readable() {
             rest = after;
         }
         assert_eq!(rest[0], version);
-        assert_eq!(decode(rest, &bodies).unwrap(), (exchange.clone(), reading.clone()), "version {version}");
+        let mut expected = (exchange.clone(), reading.clone());
+        if version < 2 {
+            (expected.1.caused_by, expected.1.caused) = (None, Vec::new());
+        }
+        assert_eq!(decode(rest, &bodies).unwrap(), expected, "version {version}");
         if version == record::VERSION {
             assert!(bytes == written, "the form of version {version} has changed: it needs a new version");
         }
