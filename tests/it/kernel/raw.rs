@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
+use nix::ifaddrs::InterfaceAddress;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike as _, bind, recv, send, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, sendto, socket,
 };
 use tests::federation::Random;
 
@@ -20,14 +21,9 @@ impl Raw {
     pub(super) fn open(interface: &str) -> Self {
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll)
             .expect("this runs as root");
-        let address = nix::ifaddrs::getifaddrs()
-            .expect("the interfaces")
-            .filter(|one| one.interface_name == interface)
-            .filter_map(|one| one.address)
-            .find(|address| address.family() == Some(AddressFamily::Packet))
-            .and_then(|address| address.as_link_addr().copied())
-            .unwrap_or_else(|| panic!("no interface {interface}"));
-        bind(fd.as_raw_fd(), &address).expect("bound");
+        let address = addresses(|one| one.interface_name == interface);
+        let address = address.first().unwrap_or_else(|| panic!("no interface {interface}"));
+        bind(fd.as_raw_fd(), address).expect("bound");
         Self(fd)
     }
 
@@ -45,6 +41,26 @@ impl Raw {
     /// The next frame's length, which may be more than the buffer has; `None` when there is none.
     pub(super) fn next(&self, frame: &mut [u8]) -> Option<usize> {
         recv(self.0.as_raw_fd(), frame, MsgFlags::MSG_TRUNC).ok()
+    }
+}
+
+/// The link-layer addresses, which hold the index, of this thread's interfaces.
+pub(super) fn addresses(which: impl Fn(&InterfaceAddress) -> bool) -> Vec<LinkAddr> {
+    nix::ifaddrs::getifaddrs()
+        .expect("the interfaces")
+        .filter(which)
+        .filter_map(|one| one.address?.as_link_addr().copied())
+        .collect()
+}
+
+/// Sends a frame from each of many interfaces, so often. One socket does: to close one waits for a grace period of RCU.
+pub(super) fn send_from(interfaces: &[LinkAddr], frame: &[u8], times: usize) {
+    let fd =
+        socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).expect("this runs as root");
+    for address in interfaces {
+        for _ in 0..times {
+            assert_eq!(sendto(fd.as_raw_fd(), frame, address, MsgFlags::empty()), Ok(frame.len()));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use nix::net::if_::InterfaceFlags;
 use super::frames::{ALL, Programs, of_length};
 use crate::kernel::attached_here;
 use crate::kernel::node::Node;
-use crate::kernel::raw::Raw;
+use crate::kernel::raw::{addresses, send_from};
 use crate::kernel::watch::{PATIENCE, Watch};
 
 const VETHS: usize = 200;
@@ -72,29 +72,22 @@ fn attached_by_hand() -> Vec<Duration> {
         .collect()
 }
 
-/// Sets them up, and sends from each.
+/// Sets them up, and sends from each when it has a carrier.
 fn sent(ip: &mut ChildStdin) {
-    let frame = of_length(200);
     for number in 0..VETHS {
         writeln!(ip, "link set veth{number} up\nlink set p{number} up").expect("ip reads");
     }
-    for number in 0..VETHS {
-        let name = format!("p{number}");
-        wait_until_up(&name);
-        let raw = Raw::open(&name);
-        (0..FRAMES).for_each(|_| raw.send(&frame));
-    }
-}
-
-/// Before that a packet socket refuses to send.
-fn wait_until_up(name: &str) {
-    let begin = Instant::now();
     let is_up = |one: &InterfaceAddress| {
-        one.interface_name == name && one.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING)
+        one.interface_name.starts_with('p') && one.flags.contains(InterfaceFlags::IFF_RUNNING)
     };
-    while !nix::ifaddrs::getifaddrs().expect("the interfaces").any(|one| is_up(&one)) {
-        assert!(begin.elapsed() < PATIENCE, "{name} does not come up");
-        std::thread::sleep(Duration::from_millis(1));
+    let begin = Instant::now();
+    loop {
+        let up = addresses(is_up);
+        if up.len() == VETHS {
+            return send_from(&up, &of_length(200), FRAMES);
+        }
+        assert!(begin.elapsed() < PATIENCE, "{} come up", up.len());
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
