@@ -16,7 +16,7 @@ mod as_root {
     mod traffic;
 }
 
-/// The names of the programs on both TCX hooks of an interface of this thread's namespace.
+/// The names of the programs on both TCX hooks of an interface of this thread's namespace; none when it is not there.
 fn attached_here(interface: &str) -> Vec<String> {
     use aya::programs::{SchedClassifier, TcAttachType};
 

@@ -162,7 +162,7 @@ impl Node {
         })
     }
 
-    /// The names of the programs on both TCX hooks of an interface of the node, and of the filters on clsact.
+    /// The names of the programs on both TCX hooks of an interface of the node.
     pub(super) fn attached(&self, interface: &str) -> Vec<String> {
         let interface = interface.to_owned();
         let names = move || super::attached_here(&interface);

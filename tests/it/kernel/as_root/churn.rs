@@ -166,3 +166,47 @@ fn two_hundred_veths_that_come_and_go_are_all_attached_to_and_leave_nothing() {
     assert!(p99 < p99_by_hand + Duration::from_millis(200), "{p99:?}, by hand {p99_by_hand:?}");
     assert!(memory[WAVES - 1] < memory[0] + 4_096, "memory grows: {memory:?} KiB");
 }
+
+/// Waits until so many programs are on a veth.
+#[track_caller]
+fn has_programs(node: &Node, of: &str, name: &'static str, programs: usize) {
+    let begin = Instant::now();
+    let attached = || node.inside(of, move || attached_here(name)).join().expect("the kernel says");
+    while attached().len() != programs {
+        assert!(begin.elapsed() < PATIENCE, "{name} has {:?}", attached());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn a_veth_is_watched_as_long_as_it_looks_like_a_pods() {
+    let mut node = Node::with_bridge("loo");
+    node.namespace("other");
+    let watch = Watch::start(&node, &[]);
+    assert!(watch.said().contains("No pod's veth is on this node yet"), "{}", watch.said());
+    node.ip("node", "link add tmp0 type veth peer name far0\nlink add tmp1 type veth peer name far1");
+    // A container runtime makes it under a name that nobody else has, and renames it.
+    node.ip("node", "link set tmp0 name veth0");
+    has_programs(&node, "node", "veth0", 2);
+    assert_eq!(node.attached("tmp1"), Vec::<String>::new());
+    node.ip("node", "link set tmp1 master cni0");
+    has_programs(&node, "node", "tmp1", 2);
+    node.ip("node", "link set tmp1 nomaster");
+    has_programs(&node, "node", "tmp1", 0);
+    // Up and down, and a port that changes its bridge, is still the same veth.
+    node.ip(
+        "node",
+        "link set veth0 up\nlink set veth0 master cni0\nlink set veth0 down\nlink set veth0 nomaster",
+    );
+    node.ip("node", "link set tmp1 master cni0");
+    has_programs(&node, "node", "tmp1", 2);
+    assert_eq!(node.attached("veth0").len(), 2);
+    // One that is moved to another namespace is no business of this one.
+    node.ip("node", &format!("link set veth0 name veth9\nlink set veth9 netns {}", node.name_of("other")));
+    has_programs(&node, "other", "veth9", 0);
+    let seen = watch.finish();
+    seen.lost_nothing();
+    assert_eq!(node.attached("tmp1"), Vec::<String>::new());
+    assert!(!seen.said.contains("not watched"), "{}", seen.said);
+}

@@ -200,7 +200,7 @@ fn exchanges_that_a_loss_tears_say_so_and_none_is_made_up() {
         node.run(pod, "ethtool", &["-K", "eth0", "tso", "off", "gso", "off"]);
     }
     serve(&node, "b", SERVER);
-    let watch = Watch::start(&node, &["--ring-size", "64KiB"]);
+    let watch = Watch::start(&node, &["--ring-size", "64KiB", "--queue-size", "1KiB"]);
     let talks =
         node.inside("a", || chat(SERVER, SERVER, "torn", 120, Duration::ZERO)).join().expect("a talk");
     let seen = watch.finish();

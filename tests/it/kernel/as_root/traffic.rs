@@ -18,8 +18,12 @@ const SERVER6: &str = "[fd00:42::20]:8080";
 /// Watches while somebody talks to an address behind which is the server, and compares.
 fn told_once(node: &Node, from: &str, address: &'static str) {
     serve(node, "b", SERVER);
+    told_once_of(node, from, address, SERVER);
+}
+
+fn told_once_of(node: &Node, from: &str, address: &'static str, server: &'static str) {
     let watch = Watch::start(node, &[]);
-    let talks = node.inside(from, move || chat(address, SERVER, "chat", 60, NO_REST)).join().expect("a talk");
+    let talks = node.inside(from, move || chat(address, server, "chat", 60, NO_REST)).join().expect("a talk");
     let seen = watch.finish();
     same(&seen.exchanges, &talks);
     seen.lost_nothing();
@@ -145,6 +149,18 @@ fn a_client_outside_the_node_is_told_once() {
     node.outside();
     node.forwards();
     told_once(&node, "outside", SERVER);
+}
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn a_server_outside_the_node_is_told_once_however_the_pod_is_called_there() {
+    let mut node = bridged("way");
+    node.outside();
+    node.forwards();
+    let masquerade = "-w -t nat -A POSTROUTING -s 10.42.0.0/24 -o eth0 -j MASQUERADE";
+    node.run("node", "iptables", &masquerade.split(' ').collect::<Vec<_>>());
+    serve(&node, "outside", "192.0.2.1:8080");
+    told_once_of(&node, "a", "192.0.2.1:8080", "192.0.2.1:8080");
 }
 
 #[test]
