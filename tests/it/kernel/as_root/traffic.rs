@@ -82,17 +82,38 @@ fn large_bodies_in_super_packets_are_whole() {
     assert!(longest >= 65_226, "no super-packet passed, the longest frame had {longest} octets");
 }
 
-#[test]
-#[ignore = "takes root: `cargo xtask test --only kernel`"]
-fn packets_beyond_64_kib_are_put_together() {
-    let node = bridged("big");
+/// Two pods on a bridge that carries BIG TCP (IPv6 only, as the kernel has it by default).
+fn bridged_big(what: &str) -> Node {
+    let node = bridged(what);
     for (of, interfaces) in [("a", &["eth0"][..]), ("b", &["eth0"]), ("node", &["vetha", "vethb", "cni0"])] {
         for interface in interfaces {
             node.ip(of, &format!("link set {interface} gso_max_size 200000 gro_max_size 200000"));
         }
     }
-    let longest = large_bodies(&node, SERVER6);
+    node
+}
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn packets_beyond_64_kib_are_put_together() {
+    let longest = large_bodies(&bridged_big("big"), SERVER6);
     assert!(longest > 100_000, "no BIG TCP packet passed, the longest frame had {longest} octets");
+}
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn a_packet_of_which_the_ring_takes_a_part_is_told_as_cut() {
+    let node = bridged_big("par");
+    serve(&node, "b", SERVER6);
+    // Room for one record of a packet that takes several.
+    let watch = Watch::start(&node, &["--ring-size", "128KiB"]);
+    let talk = || Client::connect(SERVER6, SERVER6).ask("/4000000/down", 0);
+    node.inside("a", talk).join().expect("a talk");
+    let seen = watch.finish();
+    seen.adds_up();
+    assert!(seen.said.contains("packets were copied in part"), "{}", seen.said);
+    let causes: Vec<_> = seen.exchanges.iter().flat_map(|e| e["gaps"].as_array().expect("gaps")).collect();
+    assert!(causes.iter().any(|gap| gap["cause"] == "truncated"), "{causes:?}");
 }
 
 #[test]
