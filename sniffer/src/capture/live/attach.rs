@@ -1,6 +1,8 @@
 //! The programs in the kernel, and where they are attached.
 
 use std::collections::BTreeMap;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use aya::maps::{Array, HashMap as BpfHashMap, LpmTrie, MapData, PerCpuHashMap, RingBuf, lpm_trie};
 use aya::programs::tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions};
@@ -31,6 +33,8 @@ pub(super) struct Programs {
     counters: PerCpuHashMap<MapData, u64, [u64; COUNTERS]>,
     local: BpfHashMap<MapData, u32, u32>,
     by: AttachBy,
+    /// By clsact: no other fedisniff lives in this network namespace, so what bears our name was left by a killed one.
+    alone: Option<UnixListener>,
     links: BTreeMap<u32, Attached>,
 }
 
@@ -66,13 +70,14 @@ impl Programs {
             None if has_tcx() => AttachBy::Tcx,
             None => AttachBy::Clsact,
         };
+        let alone = if by == AttachBy::Clsact { alone() } else { None };
         let maps = Maps {
             records: RingBuf::try_from(records).map_err(LiveError::map)?,
             ignored: BpfHashMap::try_from(ignored).map_err(LiveError::map)?,
         };
         let counters = PerCpuHashMap::try_from(counters).map_err(LiveError::map)?;
         let local = BpfHashMap::try_from(local).map_err(LiveError::map)?;
-        Ok((Self { ebpf, counters, local, by, links: BTreeMap::new() }, maps))
+        Ok((Self { ebpf, counters, local, by, alone, links: BTreeMap::new() }, maps))
     }
 
     /// How the programs are attached.
@@ -87,6 +92,9 @@ impl Programs {
 
     /// Attaches both programs behind whatever else is there, and marks the interface as one of this node's.
     pub(super) fn attach(&mut self, index: u32, name: &str, bridge: Option<u32>) -> Result<(), LiveError> {
+        if self.alone.is_some() && sweep(name) {
+            tracing::info!("removed from {name} the filters of a fedisniff that was killed");
+        }
         // Counting begins before the first packet can come; the entries would otherwise be made by the programs.
         for (hook, ..) in HOOKS {
             let none = aya::maps::PerCpuValues::try_from(vec![[0_u64; COUNTERS]; cpus()?])
@@ -188,6 +196,12 @@ impl Programs {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LiveError> {
     let program = ebpf.program_mut(name).ok_or_else(|| LiveError::Object(format!("no program {name}")))?;
     program.try_into().map_err(|error: ProgramError| LiveError::Object(format!("{name}: {error}")))
+}
+
+/// A name that one process at a time can have in a network namespace, and that is free again however the process ends.
+fn alone() -> Option<UnixListener> {
+    let name = SocketAddr::from_abstract_name("fedisniff/clsact").ok()?;
+    UnixListener::bind_addr(&name).ok()
 }
 
 /// TCX came with Linux 6.6. A kernel that was built without it refuses the first attachment.

@@ -71,7 +71,8 @@ impl Options {
 pub enum AttachBy {
     /// TCX (kernel 6.6 and later): the link ends with the process.
     Tcx,
-    /// A clsact qdisc with direct-action filters: what a killed process leaves stays until `fedisniff uninstall`.
+    /// A clsact qdisc with direct-action filters: what a killed process leaves is removed by the next one, or by
+    /// `fedisniff uninstall`.
     Clsact,
 }
 

@@ -118,8 +118,18 @@ fn by_clsact_the_same_is_told_and_what_a_killed_one_leaves_can_be_removed() {
     same(&seen.exchanges, &talks);
     seen.lost_nothing();
     assert_eq!(filters(&node), "");
+    let of_ours = |node: &Node| filters(node).lines().filter(|line| line.contains("fs_ingress")).count();
     Watch::start(&node, &arguments).kill();
-    assert!(filters(&node).contains("fs_ingress"));
+    assert_eq!(of_ours(&node), 1, "they outlive the process");
+    let next = Watch::start(&node, &arguments);
+    assert_eq!(of_ours(&node), 1, "the next one takes the place of the killed");
+    let beside = Watch::start(&node, &arguments);
+    assert_eq!(of_ours(&node), 2, "one that lives is left alone");
+    beside.finish();
+    next.finish();
+    assert_eq!(filters(&node), "");
+    Watch::start(&node, &arguments).kill();
+    assert_eq!(of_ours(&node), 1);
     node.run("node", crate::command::program().to_str().expect("UTF-8"), &["uninstall"]);
     assert_eq!(filters(&node), "");
 }
