@@ -231,18 +231,14 @@ fn record<const N: usize>(
     length: u32,
     wake_octets: u32,
 ) -> bool {
-    // What the callers know, the verifier wants to see. The compiler must not know it, or it takes the checks out, or
-    // makes one of the two, of which the verifier learns nothing.
-    // In 64 bits, because before Linux 5.16 the verifier forgets what it knew of narrower numbers on the stack.
-    let length = core::hint::black_box(u64::from(length));
-    if length > N as u64 {
+    // What the callers know, the verifier wants to see: 1 to N octets. The compiler must not know it, or it takes the
+    // check out. A comparison with 0 tells verifiers before Linux 6.3 nothing, so one less is compared, and one added. In
+    // 64 bits, because before Linux 5.16 the verifier forgets what it knew of narrower numbers on the stack.
+    let less = core::hint::black_box(u64::from(length).wrapping_sub(1));
+    if less >= N as u64 {
         return false;
     }
-    let length = core::hint::black_box(length);
-    if length == 0 {
-        return false;
-    }
-    let length = length as u32;
+    let length = (less + 1) as u32;
     let Some(mut entry) = RECORDS.reserve::<Record<N>>(0) else { return false };
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is as large as the record; the rest of the tier stays as it is and is never read.

@@ -60,6 +60,8 @@ pub struct Counters {
     pub stream: stream::Counters,
     /// Exchanges and what is not HTTP.
     pub http: http::Counters,
+    /// Readings by [`activitypub::Kind`].
+    pub readings: BTreeMap<&'static str, u64>,
     /// The most memory that the stages took, octets (see [`Config::memory`]).
     pub memory_peak: u64,
 }
@@ -88,6 +90,8 @@ struct Telling {
     interface_names: Vec<Option<Arc<str>>>,
     /// How interfaces are written that are known by their index alone (Linux cooked v2 has no names).
     index_names: BTreeMap<u32, Arc<str>>,
+    /// How many readings of each kind there were.
+    readings: BTreeMap<&'static str, u64>,
 }
 
 /// The memory is looked at once in so many frames: none of them can take much.
@@ -127,6 +131,7 @@ impl Pipeline {
                 reader: config.readings.then(activitypub::Reader::new),
                 interface_names: Vec::new(),
                 index_names: BTreeMap::new(),
+                readings: BTreeMap::new(),
             },
             memory: config.memory,
             memory_peak: 0,
@@ -236,6 +241,7 @@ impl Pipeline {
             flow: *self.flow.counters(),
             stream: *self.stream.counters(),
             http: self.http.counters().clone(),
+            readings: self.telling.readings.clone(),
             memory_peak: self.memory_peak,
         }
     }
@@ -311,6 +317,8 @@ impl Telling {
             Some(reader) => reader.read(&exchange),
             None => Reading::unknown(),
         };
+        let count = self.readings.entry(reading.kind.id()).or_default();
+        *count = count.saturating_add(1);
         Told { exchange, reading }
     }
 

@@ -2,11 +2,14 @@
 //! the command line as a user meets it, real servers in network namespaces, and the rules of the house.
 
 mod captures;
+mod clsact;
 mod command;
 mod conversations;
+mod doctor;
 mod hostile;
 mod kernel;
 mod lab;
+mod netns;
 mod recovery;
 mod tidy;
 mod tshark;

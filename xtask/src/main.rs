@@ -6,6 +6,7 @@ mod ci;
 mod ebpf;
 mod fixtures;
 mod fuzz;
+mod kernels;
 mod lab;
 mod netns;
 mod setup;
@@ -39,6 +40,8 @@ enum Command {
     Ui(ui::Options),
     /// Build the kernel's programs into sniffer-ebpf/object, or check that they are up to date
     Ebpf(ebpf::Options),
+    /// Load the kernel's programs on older kernels, in qemu (fetches the kernels)
+    Kernels(kernels::Options),
     /// Run fuzz targets (all of them, or one)
     Fuzz(fuzz::Options),
     /// Run the golden-file tests; with --bless, renew the files
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Ui(options) => ui::run(&options),
         Command::Ebpf(options) => ebpf::run(&options),
+        Command::Kernels(options) => kernels::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
         Command::Lab(options) => lab::run(&options),

@@ -26,7 +26,9 @@ const NEEDS: &[Need] = &[
     need("npm", "npm", "to build and test the viewer"),
     need("chromium", "chromium", "to test the viewer"),
     need("zstd", "zstd", "the tests make compressed captures"),
+    need("promtool", "prometheus", "checks the viewer's metrics; the server itself never runs"),
     need("ip", "iproute2", "network namespaces"),
+    need("sysctl", "procps", "the tests of doctor and of clsact set and look"),
     need("nginx", "nginx-light", "makes the benchmark's traffic"),
     need("wrk", "wrk", "makes the benchmark's traffic"),
     need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
@@ -84,6 +86,21 @@ const LIVE_BENCH: &[Need] = &[
     Need { optional: true, ..need("iperf3", "iperf3", "the live benchmark's traffic that is not HTTP") },
     need("curl", "curl", "the live benchmark asks whether servers are up"),
 ];
+
+/// What trying older kernels takes.
+const KERNELS: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86", "runs older kernels"),
+    need("busybox", "busybox-static", "is the shell in their machine"),
+    need("curl", "curl", "fetches them"),
+    need("strip", "binutils", "makes their memory disk smaller"),
+    need("xz", "xz-utils", "unpacks their modules"),
+];
+
+/// Installs what trying older kernels takes.
+pub(crate) fn for_kernels() -> Result<()> {
+    let missing: Vec<&Need> = KERNELS.iter().filter(|n| which(n.program).is_none()).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
 
 /// Installs what the live benchmark compares with.
 pub(crate) fn for_live_bench() -> Result<()> {
@@ -175,7 +192,7 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
 }
 
 /// While it lives, packages that are installed do not start their services (Debian's `invoke-rc.d` asks
-/// `policy-rc.d`, and 101 means "forbidden by policy"); afterwards nginx's does not start at boot either.
+/// `policy-rc.d`, and 101 means "forbidden by policy"); afterwards they do not start at boot either.
 struct NoServices {
     ours: bool,
 }
@@ -195,7 +212,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 2>/dev/null; true";
+        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 prometheus 2>/dev/null; true";
         let undo = if self.ours { format!("rm -f {POLICY}; {forbid}") } else { forbid.to_owned() };
         if let Err(error) = as_root("sh").and_then(|mut sh| run_command(sh.args(["-c", &undo]))) {
             eprintln!("setup: {error:#}");

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage; 128 + N when signal N ended the work early (what was done is kept).
 
+mod doctor;
 mod export;
 mod memory;
 mod print;
@@ -34,13 +35,24 @@ enum Command {
     Read(read::Arguments),
     /// Watch this node's pods: every HTTP exchange as it happens, and what it meant (root).
     Watch(watch::Arguments),
+    /// Say what this machine lacks for watching, and what mends it.
+    Doctor(doctor::Arguments),
     /// Open the web viewer over a store.
     Serve(serve::Arguments),
     /// Write a store's exchanges to a file: HAR, pcapng or JSON lines.
     Export(export::Arguments),
     /// Remove whatever a fedisniff that was killed has left in the kernel (root).
     Uninstall,
+    /// The process beside a watch that attaches by clsact.
+    #[command(name = "sweep-after", hide = true)]
+    SweepAfter {
+        /// The number of that watch.
+        number: u16,
+    },
 }
+
+/// How `watch` starts it.
+const SWEEP_AFTER: &[&str] = &["sweep-after"];
 
 /// What to keep of the exchanges.
 #[derive(Args)]
@@ -98,6 +110,21 @@ enum Colour {
     Never,
 }
 
+impl Colour {
+    /// Whether standard output is coloured.
+    fn wanted(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                // https://no-color.org: set and not empty.
+                std::io::IsTerminal::is_terminal(&std::io::stdout())
+                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
+        }
+    }
+}
+
 /// An error in what was typed, not in what happened: exit code 2.
 #[derive(Debug)]
 struct Usage(String);
@@ -132,7 +159,11 @@ pub(crate) fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Read(arguments) => read::run(arguments),
         Command::Watch(arguments) => watch::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Uninstall => uninstall::run(),
+        Command::SweepAfter { number } => sniffer::capture::live::sweep_after(number)
+            .context("remove what a killed fedisniff has left; `fedisniff uninstall` does")
+            .map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Export(arguments) => export::run(arguments),
     };

@@ -44,12 +44,7 @@ impl Printer {
     /// With `at_once` each line is written as soon as it is known.
     pub(super) fn new(printing: &Printing, at_once: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        let colour = match printing.color {
-            Colour::Always => true,
-            Colour::Never => false,
-            // https://no-color.org: set and not empty.
-            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
+        let colour = printing.color.wanted();
         let how = if printing.quiet {
             How::Not
         } else if printing.json {

@@ -34,7 +34,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let path = super::given_or_last_store(arguments.store)?;
     let store = Store::open(&path, Options { must_exist: true, ..Options::default() })?;
     let listener = runtime.block_on(bind(&arguments.serve))?;
-    let status = Status::new(SourceKind::Store, super::file_name(&path));
+    let mut status = Status::new(SourceKind::Store, super::file_name(&path));
+    status.started = super::wall_clock();
     let running = start(&runtime, listener, store, &arguments.face, status, &stop)?;
     running.announce(arguments.face.open);
     runtime.block_on(stop.wait());

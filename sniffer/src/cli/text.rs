@@ -16,12 +16,12 @@ pub(super) struct Lines {
 
 /// Short names that are remembered.
 const NAMES: usize = 4_096;
-const DIM: &str = "\x1b[2m";
+pub(super) const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const GREEN: &str = "\x1b[32m";
-const RESET: &str = "\x1b[0m";
+pub(super) const RED: &str = "\x1b[31m";
+pub(super) const YELLOW: &str = "\x1b[33m";
+pub(super) const GREEN: &str = "\x1b[32m";
+pub(super) const RESET: &str = "\x1b[0m";
 
 impl Lines {
     pub(super) fn new(colour: bool, japanese: bool) -> Self {
@@ -177,7 +177,7 @@ pub(super) fn duration(micros: u64) -> String {
 }
 
 /// Control characters become `·`: what the wire says must not steer the terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }
 

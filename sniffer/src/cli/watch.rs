@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sniffer::capture::live::{
-    AttachBy, Batch, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
+    AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
 use sniffer::filter::Filter;
 use sniffer::frame::Timestamp;
 use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
-use sniffer::viewer::{InterfaceStatus, Lost, SourceKind, Status};
+use sniffer::viewer::{InterfaceStatus, LiveStatus, Lost, PacketCounts, SourceKind, Status, resident_bytes};
 
 use super::memory::Memory;
 use super::print::{Printer, Printing};
@@ -176,10 +176,7 @@ impl Arguments {
         // What was asked for by number is asked for.
         ports.extend(self.ports.iter().map(|port| (*port, PortPolicy::Everything)));
         let other_ports = if self.ports.is_empty() { PortPolicy::Everything } else { PortPolicy::Nothing };
-        let ring_octets = u32::try_from(self.ring_size)
-            .ok()
-            .filter(|size| size.is_power_of_two() && (4_096..=1 << 30).contains(size))
-            .ok_or_else(|| Usage("--ring-size: must be a power of two from 4KiB to 1GiB".into()))?;
+        let ring_octets = ring_octets(self.ring_size)?;
         Ok(Options {
             interfaces,
             ports,
@@ -188,13 +185,24 @@ impl Arguments {
             addresses: self.addresses.clone(),
             ring_octets,
             queue_octets: usize::try_from(self.queue_size).unwrap_or(usize::MAX),
-            attach_by: match self.attach.as_deref() {
-                Some("tcx") => Some(AttachBy::Tcx),
-                Some(_) => Some(AttachBy::Clsact),
-                None => None,
-            },
+            attach_by: attach_by(self.attach.as_deref()),
+            sweeper: Some(super::SWEEP_AFTER),
             ..Options::default()
         })
+    }
+}
+
+pub(super) fn ring_octets(size: u64) -> Result<u32> {
+    let size = u32::try_from(size).ok().filter(|size| size.is_power_of_two());
+    let size = size.filter(|size| (4_096..=1 << 30).contains(size));
+    Ok(size.ok_or_else(|| Usage("--ring-size: must be a power of two from 4KiB to 1GiB".into()))?)
+}
+
+pub(super) fn attach_by(how: Option<&str>) -> Option<AttachBy> {
+    match how {
+        Some("tcx") => Some(AttachBy::Tcx),
+        Some(_) => Some(AttachBy::Clsact),
+        None => None,
     }
 }
 
@@ -254,7 +262,10 @@ impl Watching {
     fn begin(&self, options: &Options) {
         let snapshot = self.live.snapshot();
         let names: Vec<&str> = snapshot.interfaces.iter().map(|w| w.name.as_str()).collect();
-        let by = self.live.attached_by();
+        let mut ways: Vec<String> = snapshot.interfaces.iter().map(|w| w.by.to_string()).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        let by = ways.join(" and ");
         match names.as_slice() {
             [] => {
                 let wanted = if options.interfaces.named() {
@@ -350,12 +361,37 @@ impl Watching {
                 .iter()
                 .map(|w| InterfaceStatus { name: w.name.clone(), frames: w.counters.copied })
                 .collect();
+            let live = live_status(&snapshot);
             face.publisher().update(|status| {
+                status.live = Some(live);
                 status.counters = Some(Arc::new(counters));
                 status.lost = lost;
                 status.interfaces = interfaces;
             });
         }
+    }
+}
+
+/// The same for the viewer, which knows nothing of capture.
+fn live_status(snapshot: &Snapshot) -> LiveStatus {
+    let counts = |c: Counters| PacketCounts {
+        seen: c.seen,
+        skipped: c.skipped,
+        lost: c.lost,
+        lost_bytes: c.lost_octets,
+        copied: c.copied,
+        copied_bytes: c.copied_octets,
+        cut: c.cut,
+    };
+    LiveStatus {
+        interfaces: snapshot.interfaces.iter().map(|w| (w.name.clone(), counts(w.counters))).collect(),
+        gone: counts(snapshot.gone),
+        gone_interfaces: snapshot.gone_interfaces,
+        failed_interfaces: snapshot.failed.len() as u64,
+        dropped: snapshot.dropped_frames,
+        dropped_bytes: snapshot.dropped_octets,
+        undecodable: snapshot.undecodable,
+        queued_bytes: snapshot.queued_octets as u64,
     }
 }
 
@@ -443,7 +479,7 @@ impl StatusLine {
         eprint!(
             "\r\x1b[K{} interfaces  {new_packets} packets/s  {new_exchanges} exchanges/s  {exchanges} in all  lost {lost}  {} MiB",
             snapshot.interfaces.len(),
-            resident() >> 20,
+            resident_bytes().unwrap_or(0) >> 20,
         );
     }
 
@@ -459,14 +495,4 @@ impl StatusLine {
             eprint!("\r\x1b[K");
         }
     }
-}
-
-/// Octets of memory that this process has (proc(5), statm: the second field, in pages).
-fn resident() -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages.saturating_mul(u64::try_from(page).unwrap_or(4096))
 }

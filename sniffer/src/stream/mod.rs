@@ -130,6 +130,47 @@ pub struct Data<'a> {
     pub ack: Option<u64>,
 }
 
+/// Gaps by their cause.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GapCauses {
+    /// [`GapCause::AckedUnseen`].
+    pub acked_unseen: u64,
+    /// [`GapCause::CaptureLoss`].
+    pub capture_loss: u64,
+    /// [`GapCause::Truncated`].
+    pub truncated: u64,
+    /// [`GapCause::Budget`].
+    pub budget: u64,
+    /// [`GapCause::Deadline`].
+    pub deadline: u64,
+}
+
+impl GapCauses {
+    /// Counts one.
+    fn add(&mut self, cause: GapCause) {
+        let count = match cause {
+            GapCause::AckedUnseen => &mut self.acked_unseen,
+            GapCause::CaptureLoss => &mut self.capture_loss,
+            GapCause::Truncated => &mut self.truncated,
+            GapCause::Budget => &mut self.budget,
+            GapCause::Deadline => &mut self.deadline,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// Each cause's name, as in JSON, with its count.
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("acked-unseen", self.acked_unseen),
+            ("capture-loss", self.capture_loss),
+            ("truncated", self.truncated),
+            ("budget", self.budget),
+            ("deadline", self.deadline),
+        ]
+    }
+}
+
 impl Data<'_> {
     /// The segments in it, in order.
     pub fn segments(&self) -> impl Iterator<Item = Data<'_>> {
@@ -160,6 +201,8 @@ pub struct Counters {
     pub gap_bytes: u64,
     /// Gaps declared.
     pub gaps: u64,
+    /// The same by their cause.
+    pub gap_causes: GapCauses,
     /// Payload bytes that had been seen before (retransmission, or a second interface).
     pub duplicate_bytes: u64,
     /// Retransmissions whose bytes differed from the first copy.

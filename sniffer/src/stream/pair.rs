@@ -547,6 +547,7 @@ impl Pair {
                 let offset = std::mem::replace(&mut side.next, end);
                 let length = end.saturating_sub(offset);
                 shared.counters.gaps = shared.counters.gaps.saturating_add(1);
+                shared.counters.gap_causes.add(cause);
                 shared.counters.gap_bytes = shared.counters.gap_bytes.saturating_add(length);
                 if let Some(held) = &mut side.held {
                     held.since = now;

@@ -113,6 +113,9 @@ impl Bench {
         self.stage.finish(Timestamp(self.now), &mut out);
         self.events.extend(out.into_iter().flat_map(owned));
         assert_eq!(self.stage.counters().held, 0, "something is held after the end");
+        let counters = self.stage.counters();
+        let by_cause: u64 = counters.gap_causes.named().iter().map(|(_, n)| n).sum();
+        assert_eq!(by_cause, counters.gaps, "each gap has one cause");
         self
     }
 

@@ -89,21 +89,24 @@ async fn with_store<T: Send + 'static>(
 
 /// `Status`: what the producer says and what the store holds. `recent` figures of the store are good enough for events.
 pub(super) async fn status(viewer: &Viewer, recent: bool) -> Result<Value, Refusal> {
-    let shared = &viewer.shared;
-    let stats = if recent {
-        let mut kept = shared.stats.lock().await;
-        match &*kept {
-            Some((at, stats)) if at.elapsed() < STATS_AGE => stats.clone(),
-            _ => {
-                let stats = with_store(viewer, |store| Ok(store.stats()?)).await?;
-                *kept = Some((Instant::now(), stats.clone()));
-                stats
-            }
+    let stats = stats(viewer, recent).await?;
+    Ok(status_view(&viewer.shared, &stats))
+}
+
+/// The store's figures, now or those of a moment ago.
+pub(super) async fn stats(viewer: &Viewer, recent: bool) -> Result<Stats, Refusal> {
+    if !recent {
+        return with_store(viewer, |store| Ok(store.stats()?)).await;
+    }
+    let mut kept = viewer.shared.stats.lock().await;
+    match &*kept {
+        Some((at, stats)) if at.elapsed() < STATS_AGE => Ok(stats.clone()),
+        _ => {
+            let stats = with_store(viewer, |store| Ok(store.stats()?)).await?;
+            *kept = Some((Instant::now(), stats.clone()));
+            Ok(stats)
         }
-    } else {
-        with_store(viewer, |store| Ok(store.stats()?)).await?
-    };
-    Ok(status_view(shared, &stats))
+    }
 }
 
 fn status_view(shared: &Shared, stats: &Stats) -> Value {

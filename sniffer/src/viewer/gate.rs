@@ -1,5 +1,5 @@
 //! What every request passes: its host, method and token are looked at before anything else is, then it goes to the
-//! API or to the pages, and every answer leaves with the same protective headers. Refusals are made here.
+//! API, the metrics or the pages, and every answer leaves with the same protective headers. Refusals are made here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Options, Viewer, api, assets};
+use super::{Options, Viewer, api, assets, metrics};
 
 /// Only what this server serves; no inline code or style, no frames, no plug-ins.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -192,6 +192,12 @@ async fn route(viewer: &Viewer, peer: SocketAddr, request: Request) -> Result<Re
         }
         let may_unmask = gate.may_unmask(&parts.headers, peer);
         return api::answer(viewer, path, Asked { parameters, headers: parts.headers, may_unmask }).await;
+    }
+    if path == "metrics" {
+        if !gate.authorised(&parts.headers) {
+            return Err(unauthorised("a token is needed"));
+        }
+        return metrics::answer(viewer).await;
     }
     if !assets::is_page(path) {
         return assets::file(path);

@@ -3,7 +3,7 @@
 //! the network for anything, and never makes the producer wait: a browser that is too slow is told to fetch again.
 //!
 //! ```text
-//! request -> gate (host, method, token) -> api | page -> store, on blocking threads, a few at a time
+//! request -> gate (host, method, token) -> api | metrics | page -> store, on blocking threads, a few at a time
 //! producer -> Publisher -> broadcast -> one stream of events per browser
 //! ```
 
@@ -14,6 +14,7 @@ mod events;
 mod gate;
 mod lost;
 mod mask;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use lost::{Lost, LostAt};
 
 use axum::Router;
+pub use metrics::resident_bytes;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -136,6 +138,8 @@ pub struct Status {
     pub lost: Lost,
     /// Interfaces, with the frames seen on each.
     pub interfaces: Vec<InterfaceStatus>,
+    /// What the kernel's side counts, while this node is watched.
+    pub live: Option<LiveStatus>,
     /// When this process began.
     pub started: Option<Timestamp>,
     /// What went wrong while reading.
@@ -176,6 +180,61 @@ pub struct InterfaceStatus {
     pub frames: u64,
 }
 
+/// How capture on this node goes.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LiveStatus {
+    /// The interfaces that are watched, by name.
+    pub interfaces: Vec<(String, PacketCounts)>,
+    /// What was counted on interfaces that have gone, together.
+    pub gone: PacketCounts,
+    /// How many have gone.
+    pub gone_interfaces: u64,
+    /// Interfaces that could not be attached to.
+    pub failed_interfaces: u64,
+    /// Packets that were copied and then dropped, because decoding was too slow.
+    pub dropped: u64,
+    /// Bytes of these.
+    pub dropped_bytes: u64,
+    /// Records of the kernel's side that could not be read.
+    pub undecodable: u64,
+    /// Bytes that wait for decoding.
+    pub queued_bytes: u64,
+}
+
+/// What was counted on an interface: each packet is skipped, lost or copied.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PacketCounts {
+    /// Packets that went by.
+    pub seen: u64,
+    /// Of these, not selected.
+    pub skipped: u64,
+    /// Selected, and lost: the ring buffer was full.
+    pub lost: u64,
+    /// Bytes of the lost ones.
+    pub lost_bytes: u64,
+    /// Copied.
+    pub copied: u64,
+    /// Bytes that were copied of them.
+    pub copied_bytes: u64,
+    /// Of the copied, those that are not whole.
+    pub cut: u64,
+}
+
+impl PacketCounts {
+    /// This and `other` together.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            seen: self.seen.saturating_add(other.seen),
+            skipped: self.skipped.saturating_add(other.skipped),
+            lost: self.lost.saturating_add(other.lost),
+            lost_bytes: self.lost_bytes.saturating_add(other.lost_bytes),
+            copied: self.copied.saturating_add(other.copied),
+            copied_bytes: self.copied_bytes.saturating_add(other.copied_bytes),
+            cut: self.cut.saturating_add(other.cut),
+        }
+    }
+}
+
 impl Status {
     /// Of a source that has just been opened; `reading` is true unless it is a store.
     pub fn new(kind: SourceKind, name: impl Into<String>) -> Self {
@@ -186,6 +245,7 @@ impl Status {
             counters: None,
             lost: Lost::default(),
             interfaces: Vec::new(),
+            live: None,
             started: None,
             error: None,
         }

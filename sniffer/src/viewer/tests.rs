@@ -1169,6 +1169,116 @@ fn the_token_stays_out_of_logs() {
     assert!(!format!("{options:?}").contains("s3cret"));
 }
 
+/// `promtool check metrics`: the format, and Prometheus' own rules for names and units.
+#[track_caller]
+fn check_by_promtool(text: &str) {
+    let child = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("promtool: {e}; `cargo xtask setup` installs it"));
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
+
+/// The series of a scrape with their values.
+fn series(text: &str) -> std::collections::BTreeMap<&str, f64> {
+    let mut all = std::collections::BTreeMap::new();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(all.insert(name, value.parse().unwrap()).is_none(), "{name} comes twice");
+    }
+    all
+}
+
+#[test]
+fn metrics_are_what_prometheus_takes_before_and_after_something_was_decoded() {
+    let site = plain((0..30).map(told));
+    let empty = site.get("/metrics");
+    assert_eq!(empty.status, 200);
+    assert_eq!(empty.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    check_by_promtool(empty.text());
+    let all = series(empty.text());
+    assert_eq!(all["fedisniff_store_exchanges"], 30.0);
+    assert_eq!(all["fedisniff_store_federation_exchanges"], 27.0);
+    assert_eq!(all["fedisniff_store_newest_exchange_timestamp_seconds"], (T / SECOND + 29) as f64);
+    assert_eq!(all["fedisniff_source_reading"], 1.0);
+    assert!(all["process_resident_memory_bytes"] > 1e6);
+    assert!(!empty.text().contains("fedisniff_exchanges_total"), "nothing is being decoded");
+
+    let mut counters = Counters::default();
+    counters.http.exchanges = 12;
+    counters.http.other_flows.insert(crate::http::OtherProtocol::Tls, 3);
+    counters.stream.gaps = 2;
+    counters.stream.gap_causes.capture_loss = 2;
+    counters.readings.insert("inbox-delivery", 4);
+    site.publisher.update(|status| {
+        status.counters = Some(Arc::new(counters));
+        status.lost.frames = 7;
+        status.started = Some(Timestamp(T));
+    });
+    let answer = site.get("/metrics");
+    check_by_promtool(answer.text());
+    let all = series(answer.text());
+    assert_eq!(all["fedisniff_exchanges_total"], 12.0);
+    assert_eq!(all["fedisniff_other_flows_total{protocol=\"tls\"}"], 3.0);
+    assert_eq!(all["fedisniff_gaps_total{cause=\"capture-loss\"}"], 2.0);
+    assert_eq!(
+        all["fedisniff_gaps_total{cause=\"deadline\"}"], 0.0,
+        "a cause is there before it first comes"
+    );
+    assert_eq!(all["fedisniff_readings_total{kind=\"inbox-delivery\"}"], 4.0);
+    assert_eq!(all["fedisniff_capture_lost_frames_total"], 7.0);
+    assert_eq!(all["process_start_time_seconds"], (T / SECOND) as f64);
+}
+
+#[test]
+fn metrics_of_interfaces_stay_few_and_whole_whatever_interfaces_are_called() {
+    let site = plain([]);
+    let one =
+        PacketCounts { seen: 10, skipped: 3, lost: 1, copied: 6, lost_bytes: 60, ..PacketCounts::default() };
+    let hostile = ["veth\"}", "a\\b", "new\nline 1", "\u{1b}[2J", "ü", "", "twice", "twice"];
+    let many = (0..5_000).map(|n| format!("veth{n}"));
+    let names = hostile.into_iter().map(str::to_owned).chain(many);
+    let interfaces: Vec<_> = names.map(|name| (name, one)).collect();
+    let all_seen = 10.0 * interfaces.len() as f64;
+    let gone = PacketCounts { seen: 5, ..PacketCounts::default() };
+    site.publisher.update(|status| {
+        status.live = Some(LiveStatus { interfaces, gone, gone_interfaces: 1, ..LiveStatus::default() });
+    });
+    let answer = site.get("/metrics");
+    check_by_promtool(answer.text());
+    let all = series(answer.text());
+    let seen = |name: &str| all[format!("fedisniff_packets_seen_total{{interface=\"{name}\"}}").as_str()];
+    assert_eq!(seen("gone interfaces"), 5.0);
+    assert_eq!(seen("twice"), 20.0);
+    assert_eq!(seen("veth\\\"}"), 10.0);
+    let of_seen = all.iter().filter(|(name, _)| name.starts_with("fedisniff_packets_seen_total"));
+    let (series, sum) = of_seen.fold((0, 0.0), |(n, sum), (_, value)| (n + 1, sum + value));
+    assert!(series <= 1_002, "{series} series");
+    assert_eq!(sum, all_seen + 5.0, "none is left out");
+}
+
+#[test]
+fn metrics_ask_for_the_token_as_the_api_does() {
+    let options =
+        Options { token: Some("s3cret".into()), base_path: "/sniffer".into(), ..Options::default() };
+    let site = site([], options);
+    site.get("/metrics").refused(401, "unauthorized");
+    site.get_with("/metrics", &[("Authorization", "Bearer wrong")]).refused(401, "unauthorized");
+    for path in ["/metrics", "/sniffer/metrics"] {
+        let answer = site.get_with(path, &[("Authorization", "Bearer s3cret")]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().contains("fedisniff_build_info{version=\""), "{}", answer.text());
+    }
+    site.get_with("/metrics", &[("Host", "evil.example")]).refused(421, "bad-request");
+}
+
 #[test]
 fn what_is_not_finished_is_told_when_it_changes_and_to_who_comes_later_without_secrets() {
     let site = plain([]);

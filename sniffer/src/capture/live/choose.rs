@@ -6,7 +6,7 @@ use super::links::Link;
 
 /// Bridges whose ports are pods, in the clusters that we know: the CNI `bridge` plugin's default and k3s, kubenet,
 /// kube-router.
-const POD_BRIDGES: &[&str] = &["cni0", "cbr0", "kube-bridge"];
+pub(super) const POD_BRIDGES: &[&str] = &["cni0", "cbr0", "kube-bridge"];
 
 /// How CNI plugins name the host's end: bridge and ptp, Calico, Cilium and LXC.
 const POD_NAMES: &[&str] = &["veth", "cali", "lxc"];
@@ -41,17 +41,32 @@ impl Interfaces {
     /// Whether `link` is watched; `bridge` is the name of the interface that it is a port of. An interface that carries
     /// a default route is the node's way out, whatever it is called, and is taken only by name.
     pub(super) fn takes(&self, link: &Link, bridge: Option<&str>, way_out: bool) -> bool {
+        self.judge(link, bridge, way_out).0
+    }
+
+    /// The same, with the reason.
+    pub(super) fn judge(&self, link: &Link, bridge: Option<&str>, way_out: bool) -> (bool, String) {
         if let Some(globs) = &self.globs {
-            return globs.is_match(&link.name);
+            let named = globs.is_match(&link.name);
+            return (named, format!("{} by --interfaces", if named { "named" } else { "not named" }));
         }
-        if !link.veth || way_out {
-            return false;
+        if !link.veth {
+            return (false, "not one end of a veth pair".into());
         }
-        let port_of_pods = bridge.is_some_and(|bridge| POD_BRIDGES.contains(&bridge));
-        let by_name = POD_NAMES.iter().any(|prefix| link.name.starts_with(prefix));
+        if way_out {
+            return (false, "carries a default route: the node's own way out".into());
+        }
+        if let Some(bridge) = bridge.filter(|bridge| POD_BRIDGES.contains(bridge)) {
+            return (true, format!("a port of {bridge}, whose ports are pods"));
+        }
+        if let Some(prefix) = POD_NAMES.iter().find(|prefix| link.name.starts_with(**prefix)) {
+            return (true, format!("a veth that is named {prefix}…"));
+        }
         // The other end of a container's `eth0`, under whatever name, lies in another namespace.
-        let peer_elsewhere = link.name.starts_with("eth") && link.peer_elsewhere;
-        port_of_pods || by_name || peer_elsewhere
+        if link.name.starts_with("eth") && link.peer_elsewhere {
+            return (true, "a veth whose other end lies in another network namespace".into());
+        }
+        (false, "a veth that nothing marks as a pod's; --interfaces takes it by name".into())
     }
 }
 

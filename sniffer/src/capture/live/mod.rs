@@ -9,10 +9,13 @@
 
 mod attach;
 mod choose;
+mod clsact;
+pub mod doctor;
 mod links;
 mod options;
 mod queue;
 mod ring;
+mod tc;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +23,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use aya::maps::{HashMap as BpfHashMap, MapData};
-use sniffer_ebpf::{Counters, TUPLE_LENGTH};
+use sniffer_ebpf::TUPLE_LENGTH;
 
 pub use choose::Interfaces;
+pub use clsact::{Sweeper, sweep_after};
 pub use options::{AttachBy, Network, Options, TLS_PORTS};
 pub use queue::{Batch, Item, Taken};
+pub use sniffer_ebpf::Counters;
 pub use sniffer_ebpf::select::PortPolicy;
 
 /// Why capture on this node cannot begin.
@@ -61,20 +66,21 @@ pub enum LiveError {
 }
 
 /// The capabilities that watching needs, with what for (capabilities(7)).
-const NEEDED: [(caps::Capability, &str); 2] = [
+const NEEDED: [(caps::Capability, &str); 3] = [
     (caps::Capability::CAP_BPF, "to load programs into the kernel"),
+    (caps::Capability::CAP_PERFMON, "so that the verifier lets them compute addresses"),
     (caps::Capability::CAP_NET_ADMIN, "to attach them to interfaces"),
 ];
 
 /// The capabilities that this process lacks for watching, with what they are for.
 pub fn missing_capabilities() -> Vec<(String, &'static str)> {
     let have = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
-    // Before Linux 5.8 there was only CAP_SYS_ADMIN, which still stands for CAP_BPF.
+    // Before Linux 5.8 there was only CAP_SYS_ADMIN, which still stands for CAP_BPF and CAP_PERFMON.
     let all = have.contains(&caps::Capability::CAP_SYS_ADMIN);
     NEEDED
         .iter()
         .filter(|(capability, _)| {
-            let stands_for = all && *capability == caps::Capability::CAP_BPF;
+            let stands_for = all && *capability != caps::Capability::CAP_NET_ADMIN;
             !stands_for && !have.contains(capability)
         })
         .map(|(capability, why)| (capability.to_string(), *why))
@@ -157,6 +163,8 @@ pub struct Watched {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// How the programs are attached there.
+    pub by: AttachBy,
     /// What was counted there.
     pub counters: Counters,
 }
@@ -194,7 +202,6 @@ pub struct Live {
     shared: Arc<Shared>,
     queue: Arc<queue::Queue>,
     threads: Vec<JoinHandle<()>>,
-    by: AttachBy,
     ignored: BpfHashMap<MapData, [u8; TUPLE_LENGTH], u32>,
 }
 
@@ -232,8 +239,11 @@ impl Live {
         if !missing_capabilities().is_empty() {
             return Err(LiveError::not_permitted("watch this node's interfaces"));
         }
+        // Best effort: what is left costs each packet a moment, and nothing else.
+        if let Err(error) = clsact::sweep_dead() {
+            tracing::debug!("remove what a dead fedisniff has left: {error}");
+        }
         let (programs, attach::Maps { records, ignored }) = attach::Programs::load(options)?;
-        let by = programs.by();
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             detached: AtomicBool::new(false),
@@ -242,7 +252,7 @@ impl Live {
         let queue = Arc::new(queue::Queue::new(options.queue_octets));
         let reader = ring::Reader::new(records, Arc::clone(&queue), Arc::clone(&shared));
         let mut live =
-            Self { shared: Arc::clone(&shared), queue: Arc::clone(&queue), threads: Vec::new(), by, ignored };
+            Self { shared: Arc::clone(&shared), queue: Arc::clone(&queue), threads: Vec::new(), ignored };
         let closed = Arc::clone(&queue);
         live.spawn("capture", move || {
             let _end = AtEnd(|| closed.close());
@@ -263,11 +273,6 @@ impl Live {
         let thread = std::thread::Builder::new().name(format!("fedisniff-{name}")).spawn(body);
         self.threads.push(thread.map_err(LiveError::Links)?);
         Ok(())
-    }
-
-    /// How the programs are attached.
-    pub fn attached_by(&self) -> AttachBy {
-        self.by
     }
 
     /// The next frames, after at most `wait`; [`Taken::Ended`] after [`Self::stop`], when all have been taken.
@@ -332,19 +337,24 @@ impl<F: FnMut()> Drop for AtEnd<F> {
     }
 }
 
-/// Removes what a fedisniff that was killed has left: pinned programs, maps and links, and clsact filters on this
-/// namespace's interfaces. Gives what was removed, for people.
+/// Removes all of fedisniff's that outlives a process: pinned programs, maps and links, and the clsact filters (and
+/// qdiscs of its own) on this namespace's interfaces, also those of one that runs. Gives what was removed, for people.
 ///
 /// # Errors
 /// When the interfaces cannot be listed, or something found cannot be removed.
 pub fn uninstall() -> Result<Vec<String>, LiveError> {
     let mut removed = Vec::new();
-    for name in watch::interface_names()? {
-        if attach::sweep(&name) {
-            removed.push(format!("the filters on {name}"));
-        }
+    let links = watch::list()?;
+    let filters = clsact::remove_all().map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => LiveError::not_permitted("remove filters from interfaces"),
+        _ => LiveError::Links(error),
+    })?;
+    for (index, alive) in filters {
+        let name = links.iter().find(|link| link.index == index).map(|link| link.name.as_str());
+        let alive = if alive { ", where a fedisniff that runs sees nothing any more" } else { "" };
+        removed.push(format!("the filters on {}{alive}", name.unwrap_or("an interface that was just born")));
     }
-    let pins = std::path::Path::new("/sys/fs/bpf/fedisniff");
+    let pins = std::path::Path::new(doctor::PINS);
     if pins.exists() {
         std::fs::remove_dir_all(pins).map_err(|error| {
             if error.kind() == std::io::ErrorKind::PermissionDenied {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sniffer_ebpf::select::{PortPolicy, Selection, flag};
 
-use super::Interfaces;
+use super::{Interfaces, Sweeper};
 
 /// Ports whose connections are TLS: only the ClientHello is copied, which names the server.
 pub const TLS_PORTS: [u16; 2] = [443, 8443];
@@ -32,6 +32,9 @@ pub struct Options {
     pub queue_octets: usize,
     /// How to attach; `None` for TCX where the kernel has it.
     pub attach_by: Option<AttachBy>,
+    /// How this program is started as the process beside, which removes what a killed one leaves where programs are
+    /// attached by clsact: it calls [`super::sweep_after`]. Without one, the next start removes it.
+    pub sweeper: Option<Sweeper>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             ring_octets: 32 << 20,
             queue_octets: 16 << 20,
             attach_by: None,
+            sweeper: None,
         }
     }
 }
@@ -71,8 +75,7 @@ impl Options {
 pub enum AttachBy {
     /// TCX (kernel 6.6 and later): the link ends with the process.
     Tcx,
-    /// A clsact qdisc with direct-action filters: what a killed process leaves is removed by the next one, or by
-    /// `fedisniff uninstall`.
+    /// A clsact qdisc with direct-action filters: what a killed process leaves is removed by a process beside it.
     Clsact,
 }
 

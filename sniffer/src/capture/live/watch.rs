@@ -157,7 +157,8 @@ impl Follower {
             Ok(()) => {
                 self.rename(index, Some(&name));
                 self.shared.snapshot().failed.remove(&name);
-                let others = super::attach::others(&name);
+                let others = super::attach::by_tcx(&name).into_iter().filter(|a| !a.ours).map(|a| a.name);
+                let others: Vec<String> = others.collect();
                 if !others.is_empty() {
                     tracing::debug!("{name} also has {}", others.join(", "));
                 }
@@ -220,6 +221,7 @@ impl Follower {
             .map(|link| Watched {
                 index: link.index,
                 name: link.name.clone(),
+                by: self.programs.attached_by(link.index),
                 counters: self.programs.counted(link.index),
             })
             .collect();
@@ -227,8 +229,8 @@ impl Follower {
     }
 }
 
-/// The names of all interfaces of this namespace.
-pub(super) fn interface_names() -> Result<Vec<String>, LiveError> {
+/// All interfaces of this namespace.
+pub(super) fn list() -> Result<Vec<Link>, LiveError> {
     let mut links = Links::open().map_err(LiveError::Links)?;
     let mut changes = Vec::new();
     while !changes.contains(&Change::Listed) {
@@ -238,9 +240,18 @@ pub(super) fn interface_names() -> Result<Vec<String>, LiveError> {
             return Err(LiveError::Links(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         }
     }
-    let name = |change| match change {
-        Change::Present(link) => Some(link.name),
-        _ => None,
-    };
-    Ok(changes.into_iter().filter_map(name).collect())
+    // One that changes meanwhile is told twice, and the second time as it is now.
+    let mut links = BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::Present(link) => {
+                links.insert(link.index, link);
+            }
+            Change::Gone(index) => {
+                links.remove(&index);
+            }
+            Change::Listed | Change::Missed => {}
+        }
+    }
+    Ok(links.into_values().collect())
 }

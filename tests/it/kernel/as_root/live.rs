@@ -15,7 +15,7 @@ use super::frames::{Programs, of_length};
 use crate::kernel::node::Node;
 use crate::kernel::peers::{Client, Talk, chat, same, serve, told};
 use crate::kernel::raw::Raw;
-use crate::kernel::watch::Watch;
+use crate::kernel::watch::{PATIENCE, Watch};
 
 const SERVER: &str = "10.42.0.20:8080";
 
@@ -99,7 +99,7 @@ fn ends_and_starts_under_traffic_harm_nobody_and_leave_nothing() {
 
 #[test]
 #[ignore = "takes root: `cargo xtask test --only kernel`"]
-fn by_clsact_the_same_is_told_and_what_a_killed_one_leaves_can_be_removed() {
+fn by_clsact_the_same_is_told_and_a_killed_one_leaves_nothing() {
     let mut node = Node::with_bridge("cls");
     node.pod("a", 10);
     node.pod("b", 20);
@@ -118,20 +118,13 @@ fn by_clsact_the_same_is_told_and_what_a_killed_one_leaves_can_be_removed() {
     same(&seen.exchanges, &talks);
     seen.lost_nothing();
     assert_eq!(filters(&node), "");
-    let of_ours = |node: &Node| filters(node).lines().filter(|line| line.contains("fs_ingress")).count();
+    // The process beside it outlives it by a moment.
     Watch::start(&node, &arguments).kill();
-    assert_eq!(of_ours(&node), 1, "they outlive the process");
-    let next = Watch::start(&node, &arguments);
-    assert_eq!(of_ours(&node), 1, "the next one takes the place of the killed");
-    let beside = Watch::start(&node, &arguments);
-    assert_eq!(of_ours(&node), 2, "one that lives is left alone");
-    beside.finish();
-    next.finish();
-    assert_eq!(filters(&node), "");
-    Watch::start(&node, &arguments).kill();
-    assert_eq!(of_ours(&node), 1);
-    node.run("node", crate::command::program().to_str().expect("UTF-8"), &["uninstall"]);
-    assert_eq!(filters(&node), "");
+    let begin = Instant::now();
+    while !filters(&node).is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "{}", filters(&node));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
