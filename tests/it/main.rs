@@ -7,6 +7,7 @@ mod command;
 mod conversations;
 mod doctor;
 mod hostile;
+mod kernel;
 mod lab;
 mod netns;
 mod recovery;

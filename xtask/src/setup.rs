@@ -33,6 +33,7 @@ const NEEDS: &[Need] = &[
     need("wrk", "wrk", "makes the benchmark's traffic"),
     need("tcpdump", "tcpdump", "captures the benchmark's and the lab's traffic"),
     need("dnsmasq", "dnsmasq-base", "the lab's DNS"),
+    need("iptables", "iptables", "the tests translate addresses as a cluster's node does"),
     need("openssl", "openssl", "makes the lab's certificates"),
     need("pip3", "python3-pip", "fetches the lab's proxy"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),

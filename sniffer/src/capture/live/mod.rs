@@ -207,13 +207,20 @@ pub struct Live {
 
 /// What the threads share.
 pub(crate) struct Shared {
+    /// Watching shall end.
     stop: AtomicBool,
+    /// Nothing is attached any more: what is in the ring buffer now is the last.
+    detached: AtomicBool,
     snapshot: Mutex<Snapshot>,
 }
 
 impl Shared {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
     }
 
     fn snapshot(&self) -> std::sync::MutexGuard<'_, Snapshot> {
@@ -237,15 +244,35 @@ impl Live {
             tracing::debug!("remove what a dead fedisniff has left: {error}");
         }
         let (programs, attach::Maps { records, ignored }) = attach::Programs::load(options)?;
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), snapshot: Mutex::default() });
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            snapshot: Mutex::default(),
+        });
         let queue = Arc::new(queue::Queue::new(options.queue_octets));
         let reader = ring::Reader::new(records, Arc::clone(&queue), Arc::clone(&shared));
-        let follower =
-            watch::Follower::start(programs, options.interfaces.clone(), Arc::clone(&queue), &shared)?;
-        let mut live = Self { shared, queue, threads: Vec::new(), ignored };
-        live.threads.push(spawn("follow", move || follower.run())?);
-        live.threads.push(spawn("capture", move || reader.run())?);
+        let mut live =
+            Self { shared: Arc::clone(&shared), queue: Arc::clone(&queue), threads: Vec::new(), ignored };
+        let closed = Arc::clone(&queue);
+        live.spawn("capture", move || {
+            let _end = AtEnd(|| closed.close());
+            reader.run();
+        })?;
+        // Also when the start fails or the thread panics: the reading thread waits for it.
+        let detached = Arc::clone(&shared);
+        let end = AtEnd(move || detached.detached.store(true, Ordering::Release));
+        let follower = watch::Follower::start(programs, options.interfaces.clone(), queue, &shared)?;
+        live.spawn("follow", move || {
+            let _end = end;
+            follower.run();
+        })?;
         Ok(live)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), LiveError> {
+        let thread = std::thread::Builder::new().name(format!("fedisniff-{name}")).spawn(body);
+        self.threads.push(thread.map_err(LiveError::Links)?);
+        Ok(())
     }
 
     /// The next frames, after at most `wait`; [`Taken::Ended`] after [`Self::stop`], when all have been taken.
@@ -283,27 +310,31 @@ impl Live {
         snapshot
     }
 
-    /// Detaches everywhere and empties the ring buffer; [`Self::take`] gives what is left, then the end.
-    pub fn stop(&mut self) {
+    /// Begins the end: the programs are detached everywhere, then the ring buffer is emptied. Meanwhile and after it
+    /// [`Self::take`] gives what is left, then the end; so nothing that was copied is missed.
+    pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // In their order: first no more frames come, then the last ones are read.
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a capture thread panicked");
-            }
-        }
-        self.queue.close();
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         self.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a capture thread panicked");
+            }
+        }
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {
-    std::thread::Builder::new().name(format!("fedisniff-{name}")).spawn(body).map_err(LiveError::Links)
+/// Does something when it goes out of scope.
+struct AtEnd<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Removes all of fedisniff's that outlives a process: pinned programs, maps and links, and the clsact filters (and

@@ -45,8 +45,8 @@ impl Reader {
 
     pub(super) fn run(mut self) {
         loop {
-            // Read before looking: what was copied before the stop is in the ring buffer then, and is taken.
-            let last = self.shared.stopped();
+            // Read before looking: what was copied before the end is in the ring buffer then, and is taken.
+            let last = self.shared.detached();
             let came = self.drain();
             if last && !came {
                 self.joiner.flush_all(&mut self.batch, &self.clock);

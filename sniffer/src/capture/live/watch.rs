@@ -13,6 +13,8 @@ use super::{Interfaces, LiveError, Shared, Watched};
 const COUNT: Duration = Duration::from_millis(250);
 /// How often the list is asked for again, should the kernel ever have told less than all.
 const LIST: Duration = Duration::from_secs(30);
+/// The kernel answers at once; so long is waited for the next part of its list.
+const LISTING: Duration = Duration::from_secs(5);
 /// A gone interface's name is kept so long: exchanges that it saw are still to be told.
 const FORGET: Duration = Duration::from_secs(120);
 
@@ -49,23 +51,18 @@ impl Follower {
             queue,
             shared: Arc::clone(shared),
         };
+        // The list comes in several messages; its end is told. It is read whole before anything is attached, which takes
+        // two grace periods of RCU for each interface: some seconds where there are hundreds.
         let mut changes = Vec::new();
-        let until = Instant::now() + Duration::from_secs(5);
-        // The list comes in several messages; its end is told.
-        loop {
-            follower.links.next(Duration::from_millis(100), &mut changes).map_err(LiveError::Links)?;
-            let whole = changes.contains(&Change::Listed);
-            // What is refused for all interfaces alike is an error of the start, not of an interface.
-            for change in changes.drain(..) {
-                follower.take(change)?;
-            }
-            if whole {
-                break;
-            }
-            if Instant::now() > until {
+        while !changes.contains(&Change::Listed) {
+            let before = changes.len();
+            follower.links.next(LISTING, &mut changes).map_err(LiveError::Links)?;
+            if changes.len() == before {
                 return Err(LiveError::Links(std::io::Error::from(std::io::ErrorKind::TimedOut)));
             }
         }
+        // What is refused for all interfaces alike is an error of the start, not of an interface.
+        changes.into_iter().try_for_each(|change| follower.take(change))?;
         follower.count();
         Ok(follower)
     }
@@ -238,7 +235,7 @@ pub(super) fn list() -> Result<Vec<Link>, LiveError> {
     let mut changes = Vec::new();
     while !changes.contains(&Change::Listed) {
         let before = changes.len();
-        links.next(Duration::from_secs(2), &mut changes).map_err(LiveError::Links)?;
+        links.next(LISTING, &mut changes).map_err(LiveError::Links)?;
         if changes.len() == before {
             return Err(LiveError::Links(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         }
