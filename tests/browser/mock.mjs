@@ -311,6 +311,9 @@ export async function start(options = {}) {
     push,
     traffic: all,
     resync: () => send('resync', {}),
+    /** A row that came before comes again. */
+    again: (row) => send('row', row),
+    flight: (exchanges, total = exchanges.length) => send('inflight', { exchanges, total }),
     lose: (frames) => { lost = { ...lost, frames, gap_bytes: frames * 1448, gaps: 3 }; send('status', status()); },
     /** The node is gone: open connections break, new ones are refused. */
     cut: () => { down = true; for (const s of sockets) s.destroy(); },

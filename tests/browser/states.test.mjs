@@ -1,8 +1,9 @@
 // The states that a healthy node does not show, over the mock: live rows, a lost connection, loss, empty, a million
 // exchanges, a prefix, a fast stream.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, afterEach, before, test } from 'node:test';
-import { at, browser, ready, rows, until } from './harness.mjs';
+import { at, axeSource, browser, ready, rows, until } from './harness.mjs';
 import { start } from './mock.mjs';
 
 let chrome, page, mock;
@@ -282,4 +283,32 @@ test('what moves stands still when asked to', async () => {
     return page.locator('.detail').isVisible();
   }, 'the detail');
   assert.equal(await page.locator('.detail').evaluate((el) => getComputedStyle(el).animationName), 'none');
+});
+
+test('what is not finished stands below the list with a running clock, and goes when it is finished', async () => {
+  await open({ hold: 40 });
+  await ready(page);
+  await page.locator('.state', { hasText: 'Live' }).waitFor();
+  const asked = (id, ago, more = {}) => ({ id, started: new Date(Date.now() - ago).toISOString(), ends: { client: '10.42.0.10:40000', server: '10.42.0.21:8080' }, method: 'POST', target: '/users/bob/inbox', host: 'gts2.fediverse.test', status: null, websocket: false, ...more });
+  const list = page.locator('.inflight li');
+  mock.flight([asked('a', 2000), asked('b', 1000, { method: 'GET', target: '/api/v1/streaming', status: 101, websocket: true }), asked('c', 0)], 12);
+  await until(async () => (await list.count()) >= 2, 'the two that go on for a while');
+  assert.match(await list.nth(0).innerText(), /POST \/users\/bob\/inbox gts2\.fediverse\.test[\s\S]*···/);
+  assert.match(await list.nth(1).innerText(), /WebSocket open/);
+  assert.match(await page.locator('.inflight p').innerText(), /and \d+ more/);
+  const clock = () => list.nth(0).locator('.took').innerText();
+  const before = await clock();
+  await until(async () => (await clock()) !== before, 'the clock runs');
+  await until(async () => (await list.count()) === 3, 'what has just begun is shown once it takes long');
+  await page.evaluate(readFileSync(axeSource, 'utf8'));
+  const { violations } = await page.evaluate(() => window.axe.run(document.querySelector('.inflight'), { resultTypes: ['violations'] }));
+  assert.deepEqual(violations.map((v) => [v.id, v.nodes.map((n) => n.html)]), []);
+  // The row of one of them comes: it is finished.
+  const { row } = mock.traffic.at(-1);
+  mock.flight([asked(row.id, 5000), asked('b', 3000)]);
+  await until(async () => (await list.count()) === 2, 'two are told');
+  mock.again(row);
+  await until(async () => (await list.count()) === 1, 'one is finished');
+  mock.flight([]);
+  await until(async () => (await page.locator('.inflight').count()) === 0, 'none is left');
 });

@@ -181,6 +181,24 @@ export interface Status {
   error: string | null;
 }
 
+/** An exchange whose request was seen and that is not finished. */
+export interface InFlight {
+  id: string;
+  started: string;
+  ends: { client: string; server: string };
+  method: string | null;
+  target: string | null;
+  host: string | null;
+  status: number | null;
+  websocket: boolean;
+}
+
+/** What is not finished: those that began first of `total`. */
+export interface InFlightNow {
+  exchanges: InFlight[];
+  total: number;
+}
+
 export interface Page {
   rows: Row[];
   more_before: boolean;
@@ -298,6 +316,8 @@ export const api = {
 export interface Listener {
   row(row: Row): void;
   status(status: Status): void;
+  /** What is not finished, in place of what was told before. */
+  inflight(now: InFlightNow): void;
   /** Rows were missed: fetch again. */
   resync(): void;
   /** A file has been read to its end. */
@@ -366,6 +386,7 @@ export class Events {
     const on = (name: string, act: (data: string) => void) => source.addEventListener(name, (event) => act((event as MessageEvent<string>).data));
     on('row', (data) => this.listener.row(JSON.parse(data) as Row));
     on('status', (data) => this.listener.status(JSON.parse(data) as Status));
+    on('inflight', (data) => this.listener.inflight(JSON.parse(data) as InFlightNow));
     on('resync', () => this.listener.resync());
     on('done', () => this.listener.done());
   }

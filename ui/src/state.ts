@@ -2,7 +2,7 @@
 // the hosts, the list and the open exchange. Everything here is a signal; components only read them.
 
 import { batch, computed, effect, signal, untracked } from '@preact/signals';
-import { api, ApiError, Events, type Detail, type Row, type Status, type View } from './api';
+import { api, ApiError, Events, type Detail, type InFlightNow, type Row, type Status, type View } from './api';
 import { expression, chipsOf, type Chip } from './filter/chips';
 import { HostBook } from './hosts';
 import { en } from './i18n/en';
@@ -111,6 +111,8 @@ export const fatal = signal<ApiError | null>(null);
 /** Counts up when the strip should be fetched again. */
 export const stripTick = signal(0);
 export const feed = new Feed();
+/** What has been asked and is not answered whole yet, while a node is watched. */
+export const inFlight = signal<InFlightNow>({ exchanges: [], total: 0 });
 
 let hostsTimer = 0;
 /** Names that hosts were asked for already: a client is in no book, and must not make us ask at each row. */
@@ -143,10 +145,17 @@ function listen(view: View): void {
       lastEvent.value = new Date().toISOString();
       hostsSoon(row);
       feed.live(row);
+      // It is finished; the node says so of all together a moment later.
+      const { exchanges, total } = inFlight.peek();
+      const left = exchanges.filter((one) => one.id !== row.id);
+      if (left.length < exchanges.length) inFlight.value = { exchanges: left, total: total - 1 };
     },
     status(next) {
       lastEvent.value = new Date().toISOString();
       status.value = next;
+    },
+    inflight(now) {
+      inFlight.value = now;
     },
     resync() {
       feed.resync();
@@ -163,6 +172,8 @@ function listen(view: View): void {
       connection.value = { state: 'up' };
     },
     down(retryAt) {
+      // Whether they still go on is not known any more.
+      inFlight.value = { exchanges: [], total: 0 };
       connection.value = { state: 'down', retryAt };
     },
   });

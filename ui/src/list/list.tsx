@@ -10,6 +10,7 @@ import { active, causes, columns, draftColumns, feed, following, go, fullWidth, 
 import { Mark } from '../shapes';
 import { moved, NARROWEST, WIDEST, type Chosen } from '../url';
 import { along, gutter } from './gutter';
+import { NotFinished } from './inflight';
 import { RowView, type RowProps } from './row';
 import { indexOf, itemAt, layout, type Layout } from './window';
 
@@ -398,6 +399,7 @@ export function List(): JSX.Element {
           </div>
         </div>
       </div>
+      <NotFinished />
       {!following.value && rows.length > 0 && (newer === null || newer > 0) && (
         <button type="button" class="newer" onClick={() => void toEnd()}>
           <Icon name="down" /> {newer === null ? w.newerUnknown : w.newer(grouped(newer))}
