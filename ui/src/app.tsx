@@ -6,6 +6,7 @@ import { DetailPane, ExchangePage } from './detail/detail';
 import { Find, Keys } from './dialogs';
 import { Filter } from './filter/filter';
 import { Banners, Empty, Failed, Footer, Nothing, Searching, TopBar } from './frame';
+import { NotFinished } from './list/inflight';
 import { List } from './list/list';
 import { Strip } from './strip/strip';
 import { announcement, chips, dialog, fatal, feed, openRow, place, slow, t } from './state';
@@ -51,6 +52,7 @@ export function App(): JSX.Element {
             <Center />
             <DetailPane />
           </main>
+          {feed.rows.value.length === 0 && <NotFinished />}
         </>
       ) : (
         <ExchangePage />

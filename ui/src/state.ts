@@ -135,17 +135,24 @@ function hostsSoon(row: Row): void {
     }, 500);
 }
 
+/** Those that have come as rows: what is told of them as unfinished was on its way before. */
+const finished = new Set<string>();
+const FINISHED_KEPT = 500;
+
 let events: Events | null = null;
 export const retryNow = () => events?.retry();
 function listen(view: View): void {
   events?.close();
   connection.value = { state: 'connecting' };
+  inFlight.value = { exchanges: [], total: 0 };
   events = new Events(view, {
     row(row) {
       lastEvent.value = new Date().toISOString();
       hostsSoon(row);
       feed.live(row);
       // It is finished; the node says so of all together a moment later.
+      finished.add(row.id);
+      if (finished.size > FINISHED_KEPT) finished.delete(finished.values().next().value!);
       const { exchanges, total } = inFlight.peek();
       const left = exchanges.filter((one) => one.id !== row.id);
       if (left.length < exchanges.length) inFlight.value = { exchanges: left, total: total - 1 };
@@ -155,7 +162,8 @@ function listen(view: View): void {
       status.value = next;
     },
     inflight(now) {
-      inFlight.value = now;
+      const left = now.exchanges.filter((one) => !finished.has(one.id));
+      inFlight.value = { exchanges: left, total: now.total - (now.exchanges.length - left.length) };
     },
     resync() {
       feed.resync();

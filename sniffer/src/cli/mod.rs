@@ -9,6 +9,7 @@ mod print;
 mod read;
 mod serve;
 mod summary;
+mod tell;
 mod text;
 mod uninstall;
 mod units;

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sniffer::capture::{Item, Source};
-use sniffer::filter::Filter;
-use sniffer::pipeline::{self, Pipeline, Told};
-use sniffer::store::{self, Store};
-use sniffer::viewer::{Lost, SourceKind, Status};
+use sniffer::pipeline::{self, Pipeline};
+use sniffer::store::Store;
+use sniffer::viewer::{SourceKind, Status};
 
-use super::memory::Memory;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
+use super::tell::{Keeping, Line, Teller};
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve};
 use crate::node::{Recorder, Stop, StoppableInput};
 
@@ -32,12 +31,6 @@ pub(super) struct Arguments {
     /// capture's own is made anew under the state folder.
     #[arg(long, value_name = "DB")]
     store: Option<PathBuf>,
-    /// The store may grow to this size (as 500MiB, 4GiB); beyond it the oldest exchanges go. 0 is no limit.
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::units::size)]
-    store_size: u64,
-    /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
-    store_age: u64,
     #[command(flatten)]
     printing: Printing,
     #[command(flatten)]
@@ -50,14 +43,8 @@ pub(super) struct Arguments {
     /// Do not look into bodies: no hashes, no content decoding, no readings. For counting, as fast as can be.
     #[arg(long)]
     no_bodies: bool,
-    /// How much of each decoded body to keep; what is beyond is hashed and counted.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = super::units::size)]
-    keep_body: u64,
-    /// How much to hold, over all connections, while segments are missing.
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
-    reassembly_budget: u64,
     #[command(flatten)]
-    memory: Memory,
+    keeping: Keeping,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -105,24 +92,15 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 
     let mut reading = Reading {
         pipeline: Pipeline::new(config(&arguments)),
-        teller: Teller {
-            filter,
-            printer: Printer::new(&arguments.printing, stdin),
-            recorder,
-            exchanges: 0,
-            matched: 0,
-            lost: Lost::default(),
-            go_on: true,
-            progress: Progress::new(),
-        },
+        teller: Teller::new(filter, Printer::new(&arguments.printing, stdin), recorder, Progress::new()),
         face,
         stop: stop.clone(),
         frames: 0,
     };
     let damaged = reading.all(source);
     let Reading { pipeline, teller, face, .. } = reading;
-    let Teller { mut printer, recorder, exchanges, matched, lost, progress, .. } = teller;
-    progress.clear();
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
+    line.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
     let counters = pipeline.counters();
@@ -173,9 +151,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn config(arguments: &Arguments) -> pipeline::Config {
-    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
-    config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
-    config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
+    let mut config = arguments.keeping.pipeline();
     if arguments.no_bodies {
         config.readings = false;
         config.http.keep_body = 0;
@@ -188,11 +164,7 @@ fn config(arguments: &Arguments) -> pipeline::Config {
 /// The store that was named; with --serve and without a name, one of the capture's own, made anew: what an older
 /// fedisniff had understood of the same capture must not stay.
 fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
-    let options = store::Options {
-        max_bytes: arguments.store_size,
-        max_age_nanos: arguments.store_age,
-        must_exist: false,
-    };
+    let options = arguments.keeping.store();
     if let Some(path) = &arguments.store {
         return Ok(Some(Store::open(path, options)?));
     }
@@ -217,23 +189,10 @@ fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
 /// Everything that a frame may touch, on the reading thread.
 struct Reading {
     pipeline: Pipeline,
-    teller: Teller,
+    teller: Teller<Progress>,
     face: Option<serve::Running>,
     stop: Stop,
     frames: u64,
-}
-
-/// Where exchanges go, one at a time.
-struct Teller {
-    filter: Option<Filter>,
-    printer: Printer,
-    recorder: Option<Recorder>,
-    exchanges: u64,
-    matched: u64,
-    lost: Lost,
-    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
-    go_on: bool,
-    progress: Progress,
 }
 
 impl Reading {
@@ -261,7 +220,7 @@ impl Reading {
                     break Ok(());
                 }
                 let percent = source.progress().percent();
-                self.teller.progress.show(percent, self.frames, self.teller.exchanges);
+                self.teller.line.show(percent, self.frames, self.teller.exchanges);
                 if let Some(face) = &self.face {
                     let counters = Arc::new(self.pipeline.counters());
                     let lost = self.teller.lost.clone();
@@ -278,37 +237,21 @@ impl Reading {
     }
 }
 
-impl Teller {
-    fn tell(&mut self, one: Told) {
-        self.exchanges += 1;
-        self.lost.exchange(&one.exchange);
-        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
-            return;
-        }
-        self.matched += 1;
-        self.progress.clear_for(&self.printer);
-        self.printer.print(&one);
-        match &self.recorder {
-            Some(recorder) => self.go_on &= recorder.push(&one),
-            None => self.go_on &= !self.printer.nobody_reads(),
-        }
-    }
-}
-
-impl Extend<Told> for Teller {
-    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
-        for one in told {
-            self.tell(one);
-        }
-    }
-}
-
 /// How far the reading is, on standard error when that is a terminal.
 struct Progress {
     terminal: bool,
     shown: bool,
     last: Instant,
     started: Instant,
+}
+
+impl Line for Progress {
+    /// Lines of exchanges and the progress line share the terminal only when both go there.
+    fn make_way(&self, printer: &Printer) {
+        if self.shown && printer.shares_terminal() {
+            self.clear();
+        }
+    }
 }
 
 impl Progress {
@@ -329,13 +272,6 @@ impl Progress {
         self.shown = true;
         let percent = percent.map_or_else(String::new, |p| format!("{p:>3} %  "));
         eprint!("\r\x1b[K{percent}{frames} frames, {exchanges} exchanges");
-    }
-
-    /// Lines of exchanges and the progress line share the terminal only when both go there.
-    fn clear_for(&self, printer: &Printer) {
-        if self.shown && printer.shares_terminal() {
-            self.clear();
-        }
     }
 
     fn clear(&self) {

@@ -10,15 +10,14 @@ use anyhow::{Context, Result};
 use sniffer::capture::live::{
     AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
-use sniffer::filter::Filter;
 use sniffer::frame::Timestamp;
-use sniffer::pipeline::{self, Pipeline, Told};
-use sniffer::store::{self, Store};
-use sniffer::viewer::{InterfaceStatus, LiveStatus, Lost, PacketCounts, SourceKind, Status, resident_bytes};
+use sniffer::pipeline::Pipeline;
+use sniffer::store::Store;
+use sniffer::viewer::{InterfaceStatus, LiveStatus, PacketCounts, SourceKind, Status, resident_bytes};
 
-use super::memory::Memory;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
+use super::tell::{Keeping, Line, Teller};
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, serve};
 use crate::node::{Recorder, Stop};
 
@@ -58,12 +57,6 @@ pub(super) struct Arguments {
     /// the state folder.
     #[arg(long, value_name = "DB")]
     store: Option<PathBuf>,
-    /// The store may grow to this size (as 500MiB, 4GiB); beyond it the oldest exchanges go. 0 is no limit.
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::units::size)]
-    store_size: u64,
-    /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
-    store_age: u64,
     #[command(flatten)]
     printing: Printing,
     #[command(flatten)]
@@ -73,14 +66,8 @@ pub(super) struct Arguments {
     serve: Option<String>,
     #[command(flatten)]
     face: Face,
-    /// How much of each decoded body to keep; what is beyond is hashed and counted.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = super::units::size)]
-    keep_body: u64,
-    /// How much to hold, over all connections, while segments are missing.
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
-    reassembly_budget: u64,
     #[command(flatten)]
-    memory: Memory,
+    keeping: Keeping,
 }
 
 /// How often the status is renewed.
@@ -121,18 +108,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         })
     });
     let mut watching = Watching {
-        pipeline: Pipeline::new(config(&arguments)),
+        pipeline: Pipeline::new(arguments.keeping.pipeline()),
         live,
-        teller: Teller {
-            filter,
-            printer: Printer::new(&arguments.printing, true),
-            recorder,
-            line: StatusLine::new(),
-            exchanges: 0,
-            matched: 0,
-            lost: Lost::default(),
-            go_on: true,
-        },
+        teller: Teller::new(filter, Printer::new(&arguments.printing, true), recorder, StatusLine::new()),
         face,
         stop,
     };
@@ -206,19 +184,8 @@ pub(super) fn attach_by(how: Option<&str>) -> Option<AttachBy> {
     }
 }
 
-fn config(arguments: &Arguments) -> pipeline::Config {
-    let mut config = pipeline::Config { memory: arguments.memory.for_flows(), ..pipeline::Config::default() };
-    config.stream.budget = usize::try_from(arguments.reassembly_budget).unwrap_or(usize::MAX);
-    config.http.keep_body = usize::try_from(arguments.keep_body).unwrap_or(usize::MAX);
-    config
-}
-
 fn open_store(arguments: &Arguments) -> Result<Option<Store>> {
-    let options = store::Options {
-        max_bytes: arguments.store_size,
-        max_age_nanos: arguments.store_age,
-        must_exist: false,
-    };
+    let options = arguments.keeping.store();
     let path = match (&arguments.store, &arguments.serve) {
         (Some(path), _) => path.clone(),
         (None, Some(_)) => super::state_folder()?.join("watch.redb"),
@@ -239,22 +206,9 @@ fn node_name() -> String {
 struct Watching {
     pipeline: Pipeline,
     live: Live,
-    teller: Teller,
+    teller: Teller<StatusLine>,
     face: Option<serve::Running>,
     stop: Stop,
-}
-
-/// Where exchanges go, one at a time.
-struct Teller {
-    filter: Option<Filter>,
-    printer: Printer,
-    recorder: Option<Recorder>,
-    line: StatusLine,
-    exchanges: u64,
-    matched: u64,
-    lost: Lost,
-    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
-    go_on: bool,
 }
 
 impl Watching {
@@ -395,31 +349,6 @@ fn live_status(snapshot: &Snapshot) -> LiveStatus {
     }
 }
 
-impl Teller {
-    fn tell(&mut self, one: Told) {
-        self.exchanges += 1;
-        self.lost.exchange(&one.exchange);
-        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
-            return;
-        }
-        self.matched += 1;
-        self.line.make_way(&self.printer);
-        self.printer.print(&one);
-        match &self.recorder {
-            Some(recorder) => self.go_on &= recorder.push(&one),
-            None => self.go_on &= !self.printer.nobody_reads(),
-        }
-    }
-}
-
-impl Extend<Told> for Teller {
-    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
-        for one in told {
-            self.tell(one);
-        }
-    }
-}
-
 /// What the kernel's side counted, where there is something to say.
 fn kernel_lines(snapshot: &Snapshot) -> Vec<String> {
     let total = snapshot.total();
@@ -454,6 +383,15 @@ struct StatusLine {
     exchanges: u64,
 }
 
+impl Line for StatusLine {
+    /// Lines of exchanges and the status line share the terminal only when both go there.
+    fn make_way(&self, printer: &Printer) {
+        if self.shown && printer.shares_terminal() {
+            self.clear();
+        }
+    }
+}
+
 impl StatusLine {
     fn new() -> Self {
         Self {
@@ -481,13 +419,6 @@ impl StatusLine {
             snapshot.interfaces.len(),
             resident_bytes().unwrap_or(0) >> 20,
         );
-    }
-
-    /// Lines of exchanges and the status line share the terminal only when both go there.
-    fn make_way(&self, printer: &Printer) {
-        if self.shown && printer.shares_terminal() {
-            self.clear();
-        }
     }
 
     fn clear(&self) {

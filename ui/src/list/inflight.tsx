@@ -5,7 +5,7 @@ import { computed, effect, signal } from '@preact/signals';
 import type { JSX } from 'preact';
 import type { InFlight } from '../api';
 import { duration, grouped, nanos, shortTarget } from '../format';
-import { feed, following, inFlight, requestChars, t } from '../state';
+import { feed, inFlight, place, requestChars, t } from '../state';
 import { Time, Unit } from './row';
 
 /** What is answered sooner would only flash. */
@@ -49,7 +49,8 @@ function Going({ one }: { one: InFlight }): JSX.Element {
 
 export function NotFinished(): JSX.Element | null {
   const all = slow.value;
-  if (all.length === 0 || !following.value || feed.paused.value) return null;
+  // A list that ends at a time, or stands still, does not go on below.
+  if (all.length === 0 || place.value.to || feed.paused.value) return null;
   const w = t.value;
   const more = inFlight.value.total - (inFlight.value.exchanges.length - all.length) - Math.min(all.length, LISTED);
   return (

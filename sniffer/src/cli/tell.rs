@@ -1,0 +1,94 @@
+//! What `read` and `watch` have in common: the options of decoding and keeping, and where exchanges go, one at a time.
+
+use sniffer::filter::Filter;
+use sniffer::pipeline::{self, Told};
+use sniffer::store;
+use sniffer::viewer::Lost;
+
+use super::memory::Memory;
+use super::print::Printer;
+use crate::node::Recorder;
+
+/// How much is kept, in memory and in the store.
+#[derive(clap::Args)]
+pub(super) struct Keeping {
+    /// The store may grow to this size (as 500MiB, 4GiB); beyond it the oldest exchanges go. 0 is no limit.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::units::size)]
+    store_size: u64,
+    /// Exchanges older than this (as 90m, 12h, 30d), counted back from the newest, go from the store. 0 is no limit.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = super::units::nanos)]
+    store_age: u64,
+    /// How much of each decoded body to keep; what is beyond is hashed and counted.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = super::units::size)]
+    keep_body: u64,
+    /// How much to hold, over all connections, while segments are missing.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = super::units::size)]
+    reassembly_budget: u64,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+impl Keeping {
+    /// Of a store that is made if it does not exist.
+    pub(super) fn store(&self) -> store::Options {
+        store::Options { max_bytes: self.store_size, max_age_nanos: self.store_age, must_exist: false }
+    }
+
+    /// The limits of every stage.
+    pub(super) fn pipeline(&self) -> pipeline::Config {
+        let mut config = pipeline::Config { memory: self.memory.for_flows(), ..pipeline::Config::default() };
+        config.stream.budget = usize::try_from(self.reassembly_budget).unwrap_or(usize::MAX);
+        config.http.keep_body = usize::try_from(self.keep_body).unwrap_or(usize::MAX);
+        config
+    }
+}
+
+/// A line on the terminal that says how it goes, and makes way for exchanges that are printed there too.
+pub(super) trait Line {
+    /// Clears it if `printer` writes to the same terminal.
+    fn make_way(&self, printer: &Printer);
+}
+
+/// Where exchanges go, one at a time.
+pub(super) struct Teller<L> {
+    filter: Option<Filter>,
+    pub(super) printer: Printer,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) line: L,
+    /// Exchanges that were told.
+    pub(super) exchanges: u64,
+    /// Of these, what the filter let through.
+    pub(super) matched: u64,
+    pub(super) lost: Lost,
+    /// There is reason to go on: somebody reads what is printed, and the store did not fail.
+    pub(super) go_on: bool,
+}
+
+impl<L: Line> Teller<L> {
+    pub(super) fn new(filter: Option<Filter>, printer: Printer, recorder: Option<Recorder>, line: L) -> Self {
+        Self { filter, printer, recorder, line, exchanges: 0, matched: 0, lost: Lost::default(), go_on: true }
+    }
+
+    fn tell(&mut self, one: Told) {
+        self.exchanges += 1;
+        self.lost.exchange(&one.exchange);
+        if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
+            return;
+        }
+        self.matched += 1;
+        self.line.make_way(&self.printer);
+        self.printer.print(&one);
+        match &self.recorder {
+            Some(recorder) => self.go_on &= recorder.push(&one),
+            None => self.go_on &= !self.printer.nobody_reads(),
+        }
+    }
+}
+
+impl<L: Line> Extend<Told> for Teller<L> {
+    fn extend<I: IntoIterator<Item = Told>>(&mut self, told: I) {
+        for one in told {
+            self.tell(one);
+        }
+    }
+}
