@@ -1,5 +1,5 @@
 //! The programs. They run on both hooks of the pods' host-side veths (TCX, or clsact before kernel 6.6), copy what is
-//! selected to the ring buffer, and return [`bindings::TC_ACT_UNSPEC`], which is `TCX_NEXT`: whatever else is attached
+//! selected to the ring buffer, and return `TC_ACT_UNSPEC`, which is `TCX_NEXT`: whatever else is attached
 //! there runs as if they were not. They change nothing of a packet.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // The helpers of the kernel are unsafe functions; the verifier checks what the compiler cannot.

@@ -97,7 +97,7 @@ impl Batch {
     }
 }
 
-/// What [`Queue::take`] gives.
+/// What [`super::Live::take`] gives.
 #[derive(Debug)]
 pub enum Taken {
     /// Frames.
