@@ -14,7 +14,7 @@ use sniffer::viewer::{SourceKind, Status};
 
 use super::print::{Printer, Printing};
 use super::summary::Figures;
-use super::tell::{Keeping, Line, Teller};
+use super::tell::{Keeping, Line, Teller, recorder};
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, file_name, serve};
 use crate::node::{Recorder, Stop, StoppableInput};
 
@@ -81,14 +81,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         _ => None,
     };
-    let recorder = store.clone().map(|store| {
-        let publisher = face.as_ref().map(serve::Running::publisher);
-        Recorder::start(store, move |batch| {
-            if let Some(publisher) = &publisher {
-                publisher.rows(batch.rows());
-            }
-        })
-    });
+    let recorder = store.clone().map(|store| recorder(store, face.as_ref()));
 
     let mut reading = Reading {
         pipeline: Pipeline::new(config(&arguments)),
@@ -246,10 +239,9 @@ struct Progress {
 }
 
 impl Line for Progress {
-    /// Lines of exchanges and the progress line share the terminal only when both go there.
-    fn make_way(&self, printer: &Printer) {
-        if self.shown && printer.shares_terminal() {
-            self.clear();
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
         }
     }
 }
@@ -272,11 +264,5 @@ impl Progress {
         self.shown = true;
         let percent = percent.map_or_else(String::new, |p| format!("{p:>3} %  "));
         eprint!("\r\x1b[K{percent}{frames} frames, {exchanges} exchanges");
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
     }
 }

@@ -2,11 +2,12 @@
 
 use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Told};
-use sniffer::store;
+use sniffer::store::{self, Store};
 use sniffer::viewer::Lost;
 
 use super::memory::Memory;
 use super::print::Printer;
+use super::serve::Running;
 use crate::node::Recorder;
 
 /// How much is kept, in memory and in the store.
@@ -43,10 +44,20 @@ impl Keeping {
     }
 }
 
+/// Begins to store; browsers are told of what is stored.
+pub(super) fn recorder(store: Store, face: Option<&Running>) -> Recorder {
+    let publisher = face.map(Running::publisher);
+    Recorder::start(store, move |batch| {
+        if let Some(publisher) = &publisher {
+            publisher.rows(batch.rows());
+        }
+    })
+}
+
 /// A line on the terminal that says how it goes, and makes way for exchanges that are printed there too.
 pub(super) trait Line {
-    /// Clears it if `printer` writes to the same terminal.
-    fn make_way(&self, printer: &Printer);
+    /// Takes it off the terminal, if it is there.
+    fn clear(&self);
 }
 
 /// Where exchanges go, one at a time.
@@ -76,7 +87,9 @@ impl<L: Line> Teller<L> {
             return;
         }
         self.matched += 1;
-        self.line.make_way(&self.printer);
+        if self.printer.shares_terminal() {
+            self.line.clear();
+        }
         self.printer.print(&one);
         match &self.recorder {
             Some(recorder) => self.go_on &= recorder.push(&one),

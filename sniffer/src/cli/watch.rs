@@ -17,7 +17,7 @@ use sniffer::viewer::{InterfaceStatus, LiveStatus, PacketCounts, SourceKind, Sta
 
 use super::print::{Printer, Printing};
 use super::summary::Figures;
-use super::tell::{Keeping, Line, Teller};
+use super::tell::{Keeping, Line, Teller, recorder};
 use super::{DEFAULT_ADDRESS, Face, Selection, Usage, serve};
 use crate::node::{Recorder, Stop};
 
@@ -99,14 +99,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         _ => None,
     };
-    let recorder = store.clone().map(|store| {
-        let publisher = face.as_ref().map(serve::Running::publisher);
-        Recorder::start(store, move |batch| {
-            if let Some(publisher) = &publisher {
-                publisher.rows(batch.rows());
-            }
-        })
-    });
+    let recorder = store.clone().map(|store| recorder(store, face.as_ref()));
     let mut watching = Watching {
         pipeline: Pipeline::new(arguments.keeping.pipeline()),
         live,
@@ -384,10 +377,9 @@ struct StatusLine {
 }
 
 impl Line for StatusLine {
-    /// Lines of exchanges and the status line share the terminal only when both go there.
-    fn make_way(&self, printer: &Printer) {
-        if self.shown && printer.shares_terminal() {
-            self.clear();
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
         }
     }
 }
@@ -419,11 +411,5 @@ impl StatusLine {
             snapshot.interfaces.len(),
             resident_bytes().unwrap_or(0) >> 20,
         );
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
     }
 }
