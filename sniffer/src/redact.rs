@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::activitypub::Slot;
 use crate::http::{Exchange, Headers, Message};
 
 /// What stands where a secret was.
@@ -81,7 +82,7 @@ pub fn exchange(exchange: &mut Exchange) {
 }
 
 /// Masks the slots of a sentence; true when something was.
-pub fn slots(slots: &mut [(Box<str>, Box<str>)]) -> bool {
+pub fn slots(slots: &mut [Slot]) -> bool {
     slots.iter_mut().fold(false, |masked, (_, value)| text(value) || masked)
 }
 

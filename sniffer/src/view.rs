@@ -1,11 +1,12 @@
 //! The serialised twins of an exchange and its reading: `fedisniff.exchange/1` (the command line's `--json`, the API,
 //! the export) and the row of a list. The only place that knows how they look as JSON. Unknown is `null`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::activitypub::{Digest, Link, Lint, OriginSource, Reading, Scheme, SignatureVerdict, Visibility};
+use crate::activitypub::{Slot, Digest, Link, Lint, OriginSource, Reading, Scheme, SignatureVerdict, Visibility};
 use crate::frame::Timestamp;
 use crate::http::{Anomaly, Body, Exchange, ExchangeId, GapMark, Headers, Timing, WebSocket};
 
@@ -342,9 +343,9 @@ pub struct Row {
     /// The sentence in English.
     pub sentence: Box<str>,
     /// Its template ...
-    pub template: Box<str>,
+    pub template: Cow<'static, str>,
     /// ... and slots, for other languages.
-    pub slots: Vec<(Box<str>, Box<str>)>,
+    pub slots: Vec<Slot>,
     /// The start of the note, where it may be shown.
     pub excerpt: Option<Box<str>>,
     /// How far the activity may be seen.

@@ -105,7 +105,7 @@ fn excerpt(object: &Node<'_>) -> Option<Box<str>> {
 /// HTML as a line of text: markup removed, entities decoded, white space folded, cut at [`EXCERPT`] characters. It is
 /// text for showing, not HTML for a browser.
 pub(super) fn plain(html: &str) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(html.len().min(EXCERPT.saturating_add(3)));
     let mut count = 0_usize;
     let mut space = false;
     let mut rest = html;

@@ -166,7 +166,7 @@ pub(super) fn sentence(scene: &Scene<'_>, method: &str, path: &str) -> Sentence 
             let name = if found.is_some() { "client.admin" } else { "client.other" };
             scene.ask(name, &[("method", &method), ("path", path)])
         }
-        Some((_, _, name)) => scene.ask(&format!("client.{name}"), &[]),
+        Some((_, _, name)) => scene.ask(format!("client.{name}"), &[]),
     }
 }
 

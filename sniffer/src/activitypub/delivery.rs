@@ -1,5 +1,7 @@
 //! Sentences for deliveries: what someone did to what of whom, as the activity says (`facts/activitypub-wire.md` §2.2).
 
+use std::borrow::Cow;
+
 use super::activity::{is_public, known_type};
 use super::document::Node;
 use super::head::whole;
@@ -20,14 +22,15 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    fn say(&self, template: impl Into<Box<str>>, slots: &[(&str, &str)]) -> Sentence {
-        let mut all: Vec<(&str, &str)> = vec![("actor", &self.actor)];
+    fn say(&self, template: impl Into<Cow<'static, str>>, slots: &[(&'static str, &str)]) -> Sentence {
+        let mut all: Vec<(&'static str, &str)> = Vec::with_capacity(slots.len().saturating_add(1));
+        all.push(("actor", &self.actor));
         all.extend_from_slice(slots);
         Sentence::new(template, &all)
     }
 
     /// A template that exists for each noun. The type is only named where the noun is not a word of its own.
-    fn noun(&self, template: &str, noun: Noun, r#type: &str, slots: &[(&str, &str)]) -> Sentence {
+    fn noun(&self, template: &str, noun: Noun, r#type: &str, slots: &[(&'static str, &str)]) -> Sentence {
         let mut all = slots.to_vec();
         if noun == Noun::Type {
             all.push(("type", r#type));
@@ -37,7 +40,7 @@ impl Said<'_> {
 
     /// `template.NOUN` with the author where one is known, `template.object` with the id else, `template.unknown`
     /// without one.
-    fn about(&self, template: &str, thing: Option<&Thing>, slots: &[(&str, &str)]) -> Sentence {
+    fn about(&self, template: &'static str, thing: Option<&Thing>, slots: &[(&'static str, &str)]) -> Sentence {
         let mut all = slots.to_vec();
         match thing {
             Some(Thing { known: Known { author: Some(author), noun, r#type }, .. }) => {
@@ -53,7 +56,7 @@ impl Said<'_> {
     }
 
     /// The same, where no template for the unknown exists.
-    fn about_some(&self, template: &str, thing: Option<&Thing>) -> Sentence {
+    fn about_some(&self, template: &'static str, thing: Option<&Thing>) -> Sentence {
         match thing {
             Some(thing) => self.about(template, Some(thing), &[]),
             None => self.other(),
@@ -197,7 +200,7 @@ fn person(node: &Node<'_>, learnt: &mut Learnt) -> Option<String> {
     node.object.id().map(|id| names::actor(id, learnt))
 }
 
-fn with_person(said: &Said<'_>, template: &str, learnt: &mut Learnt) -> Sentence {
+fn with_person(said: &Said<'_>, template: &'static str, learnt: &mut Learnt) -> Sentence {
     match person(said.node, learnt) {
         Some(object) => said.say(template, &[("object", &object)]),
         None => said.other(),
@@ -396,7 +399,7 @@ fn reaction(node: &Node<'_>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn react(said: &Said<'_>, template: &str, emoji: &str, learnt: &mut Learnt) -> Sentence {
+fn react(said: &Said<'_>, template: &'static str, emoji: &str, learnt: &mut Learnt) -> Sentence {
     said.about(template, object(said.node, learnt).as_ref(), &[("emoji", emoji)])
 }
 

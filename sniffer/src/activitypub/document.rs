@@ -152,6 +152,29 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The same without the body.
+    pub(super) fn into_owned(self) -> Node<'static> {
+        owned::node(self)
+    }
+
+    /// Octets that it takes beside its texts, which are no longer than the body.
+    pub(super) fn cost(&self) -> usize {
+        let values = [
+            &self.actor, &self.attributed_to, &self.object, &self.target, &self.instrument, &self.in_reply_to,
+            &self.to, &self.cc, &self.public_key,
+        ];
+        let inside = values.into_iter().map(|value| {
+            let more = value.more.len().saturating_mul(size_of::<Text<'_>>());
+            value.node().map_or(0, Node::cost).saturating_add(more)
+        });
+        let lists = [
+            size_of::<Self>(),
+            self.types.len().saturating_mul(size_of::<Text<'_>>()),
+            self.links.len().saturating_mul(size_of::<Link<'_>>()),
+        ];
+        inside.chain(lists).fold(0, usize::saturating_add)
+    }
+
     /// The first type that `known` knows, else the first.
     pub(super) fn type_in(&self, known: impl Fn(&str) -> bool) -> Option<&str> {
         self.types.iter().find(|t| known(t)).or(self.types.first()).map(|t| &**t)
@@ -192,6 +215,79 @@ impl<'a> Node<'a> {
     /// Who made it: `attributedTo`, else `actor`.
     pub(super) fn author(&self) -> Option<&str> {
         self.attributed_to.id().or_else(|| self.actor.id())
+    }
+}
+
+/// To own what was borrowed from the body.
+mod owned {
+    use super::{Cow, Link, Node, One, Text, Value};
+
+    fn text(text: Text<'_>) -> Text<'static> {
+        Cow::Owned(text.into_owned())
+    }
+
+    fn texts(all: Vec<Text<'_>>) -> Vec<Text<'static>> {
+        all.into_iter().map(text).collect()
+    }
+
+    fn value(value: Value<'_>) -> Value<'static> {
+        let first = value.first.map(|one| match one {
+            One::Text(one) => One::Text(text(one)),
+            One::Node(one) => One::Node(Box::new(node(*one))),
+        });
+        Value { first, more: texts(value.more) }
+    }
+
+    fn link(link: Link<'_>) -> Link<'static> {
+        Link { rel: text(link.rel), r#type: text(link.r#type), href: text(link.href) }
+    }
+
+    pub(super) fn node(node: Node<'_>) -> Node<'static> {
+        Node {
+            id: node.id.map(text),
+            types: texts(node.types),
+            actor: value(node.actor),
+            attributed_to: value(node.attributed_to),
+            object: value(node.object),
+            target: value(node.target),
+            instrument: value(node.instrument),
+            in_reply_to: value(node.in_reply_to),
+            to: value(node.to),
+            cc: value(node.cc),
+            blind: node.blind,
+            content: node.content.map(text),
+            name: node.name.map(text),
+            former_type: node.former_type.map(text),
+            preferred_username: node.preferred_username.map(text),
+            inbox: node.inbox.map(text),
+            outbox: node.outbox.map(text),
+            followers: node.followers.map(text),
+            following: node.following.map(text),
+            featured: node.featured.map(text),
+            featured_tags: node.featured_tags.map(text),
+            liked: node.liked.map(text),
+            shared_inbox: node.shared_inbox.map(text),
+            replies: node.replies.map(text),
+            likes: node.likes.map(text),
+            shares: node.shares.map(text),
+            part_of: node.part_of.map(text),
+            public_key: value(node.public_key),
+            owner: node.owner.map(text),
+            has_pem: node.has_pem,
+            reaction: node.reaction.map(text),
+            proof: node.proof,
+            poll: node.poll,
+            context: node.context,
+            as2_context: node.as2_context,
+            members: node.members,
+            items: node.items,
+            subject: node.subject.map(text),
+            links: node.links.into_iter().map(link).collect(),
+            software: node.software.map(|(name, version)| (text(name), text(version))),
+            version: node.version.map(text),
+            has_protocols: node.has_protocols,
+            error: node.error.map(text),
+        }
     }
 }
 

@@ -155,14 +155,14 @@ fn collection(scene: &Scene<'_>, learnt: &mut Learnt) -> Sentence {
     };
     let tail = if page { ".page" } else { "" };
     match owner {
-        Some(owner) if name != "collection.other" => scene.ask(&format!("{name}{tail}"), &[("actor", &owner)]),
+        Some(owner) if name != "collection.other" => scene.ask(format!("{name}{tail}"), &[("actor", &owner)]),
         _ => {
             let object = match scene.answered.and_then(|n| n.id.as_deref()) {
                 Some(id) => names::thing(id),
                 None => scene.page(),
             };
             let name = if of_post { format!("{name}.object{tail}") } else { format!("collection.other{tail}") };
-            scene.ask(&name, &[("object", &object)])
+            scene.ask(name, &[("object", &object)])
         }
     }
 }
@@ -198,7 +198,7 @@ fn by(scene: &Scene<'_>, noun: Noun, r#type: &str, author: &str) -> Sentence {
     let template = noun.template("object");
     let slots = [("author", author), ("type", r#type)];
     // Only one of the templates names the type.
-    scene.ask(&template, if noun == Noun::Type { &slots } else { slots.get(..1).unwrap_or_default() })
+    scene.ask(template, if noun == Noun::Type { &slots } else { slots.get(..1).unwrap_or_default() })
 }
 
 fn media(scene: &Scene<'_>) -> &'static str {

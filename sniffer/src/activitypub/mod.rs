@@ -1,6 +1,7 @@
 //! From exchanges to readings: what kind of request this was, who did what to whom, said in one sentence, as far as
 //! the exchange and what was learnt from earlier ones tell. It reads what was said; it never asks anyone.
 
+use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 mod activity;
@@ -10,6 +11,7 @@ mod client;
 mod delivery;
 mod digest;
 mod document;
+mod documents;
 mod fetch;
 mod head;
 mod learn;
@@ -128,13 +130,16 @@ pub struct Reading {
     pub caused: Vec<Link>,
 }
 
+/// The name of a slot, one of the templates' own, and what goes into it.
+pub type Slot = (Cow<'static, str>, Box<str>);
+
 /// A sentence as a template and its slots. `render` of the pure module gives English; the viewer has Japanese too.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sentence {
     /// The stable name of the template: `follow.ask`.
-    pub template: Box<str>,
+    pub template: Cow<'static, str>,
     /// What goes into the slots, as (slot, value). Actors are `name@host` as far as known.
-    pub slots: Vec<(Box<str>, Box<str>)>,
+    pub slots: Vec<Slot>,
 }
 
 /// An activity, as in JSON; ids are URLs, `None` where absent or not a string.

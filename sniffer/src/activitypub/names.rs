@@ -71,8 +71,15 @@ fn guessed(host: &str, guess: &Guess<'_>, learnt: &mut Learnt) -> Option<String>
 /// A page as it is written in sentences: host and path.
 pub(super) fn page(url: &Url<'_>) -> String {
     let path = if url.path_and_query == "/" { "" } else { url.path_and_query };
-    let fragment = url.fragment.map(|f| format!("#{f}")).unwrap_or_default();
-    shown(&format!("{}{path}{fragment}", url.host), 120)
+    let length = [path.len(), url.fragment.map_or(0, str::len), 1].into_iter().fold(url.host.len(), usize::saturating_add);
+    let mut text = String::with_capacity(length);
+    text.push_str(url.host);
+    text.push_str(path);
+    if let Some(fragment) = url.fragment {
+        text.push('#');
+        text.push_str(fragment);
+    }
+    shown(&text, 120)
 }
 
 /// Any id as it is written in sentences.

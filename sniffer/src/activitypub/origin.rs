@@ -214,8 +214,8 @@ const RUNTIMES: &[&str] = &[
 
 /// The name of a software as its project writes it.
 pub(super) fn proper_name(name: &str) -> Option<&'static str> {
-    let lower = name.to_ascii_lowercase();
-    SERVERS.binary_search_by(|(key, _)| (*key).cmp(&lower)).ok().and_then(|at| SERVERS.get(at)).map(|(_, n)| *n)
+    let lower = || name.bytes().map(|b| b.to_ascii_lowercase());
+    SERVERS.binary_search_by(|(key, _)| key.bytes().cmp(lower())).ok().and_then(|at| SERVERS.get(at)).map(|(_, n)| *n)
 }
 
 /// `name version` of a server that calls itself so; only what is worth showing of long texts.

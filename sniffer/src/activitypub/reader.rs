@@ -1,10 +1,13 @@
 //! The readers, joined: takes an exchange apart once, decides its kind, says what it meant, and lets the memory learn
 //! from it. What was not seen is said to be unknown.
 
+use std::borrow::Cow;
+
 use super::cause::Causes;
 use super::classify::{self, Evidence};
 use super::document::Node;
-use super::head::{Answer, Head, Media, whole};
+use super::documents::Documents;
+use super::head::{Answer, Head, Media};
 use super::learn::{self, Learnt};
 use super::place::{self, Guess};
 use super::sentence::Outcome;
@@ -18,6 +21,7 @@ use crate::http::{Exchange, Request};
 pub struct Reader {
     pub(super) learnt: Learnt,
     causes: Causes,
+    documents: Documents,
 }
 
 /// One exchange with everything that the sentences need.
@@ -57,17 +61,15 @@ impl Scene<'_> {
     }
 
     /// A sentence about asking, with how it ended.
-    pub(super) fn ask(&self, template: &str, slots: &[(&str, &str)]) -> Sentence {
+    pub(super) fn ask(&self, template: impl Into<Cow<'static, str>>, slots: &[(&'static str, &str)]) -> Sentence {
         let outcome = fetch::outcome(self.exchange);
-        let status = self.exchange.response.as_ref().and_then(|r| r.status).map(|s| s.to_string());
-        let mut all: Vec<(&str, &str)> = vec![("from", self.from), ("to", self.to)];
+        let status = self.exchange.response.as_ref().and_then(|r| r.status).filter(|_| outcome != Outcome::Fine);
+        let status = status.map(|s| s.to_string());
+        let mut all: Vec<(&'static str, &str)> = Vec::with_capacity(slots.len().saturating_add(3));
+        all.extend([("from", self.from), ("to", self.to)]);
         all.extend_from_slice(slots);
-        if outcome != Outcome::Fine
-            && let Some(status) = &status
-        {
-            all.push(("status", status));
-        }
-        Sentence::new(outcome.template(template), &all)
+        all.extend(status.as_deref().map(|status| ("status", status)));
+        Sentence::new(outcome.template(template.into()), &all)
     }
 }
 
@@ -94,9 +96,9 @@ impl Reader {
             .host_served(exchange.ends.server)
             .map_or_else(|| exchange.ends.server.to_string(), String::from);
         let answer = Answer::new(&response.message.headers);
-        let body = whole(&response.message.body).filter(|_| answer.media.has(Media::ASISH));
-        let node = body.and_then(Node::parse);
-        reading.sentence = match (node.as_ref(), response.status) {
+        let body = Some(&response.message.body).filter(|_| answer.media.has(Media::ASISH));
+        let node = body.and_then(|body| self.documents.parse(body));
+        reading.sentence = match (node.as_deref(), response.status) {
             (Some(node), _) if node.is_actor() && node.id.is_some() => {
                 let name = names::actor(node.id.as_deref().unwrap_or_default(), learnt);
                 Sentence::new("response.lone.actor", &[("to", &to), ("actor", &name)])
@@ -140,19 +142,19 @@ impl Reader {
         let role = learnt.known_role(&base_key).or_else(|| learnt.known_role(&key));
         let is_key = learnt.keys.get(&*key).is_some();
 
-        let sent = request_body(&head, request).and_then(Node::parse);
+        let documents = &mut self.documents;
+        let sent = may_be_activity(&head).then(|| documents.parse(&request.message.body)).flatten();
         let fine = status.is_some_and(|s| (200..300).contains(&s));
         let answered = response
             .filter(|_| fine && wants_document(&head, &answer, path))
-            .and_then(|r| whole(&r.message.body))
-            .and_then(Node::parse);
+            .and_then(|r| documents.parse(&r.message.body));
 
         let evidence = Evidence {
             head: &head,
             agent: &agent,
             answer: &answer,
-            sent: sent.as_ref(),
-            answered: answered.as_ref(),
+            sent: sent.as_deref(),
+            answered: answered.as_deref(),
             guess,
             role,
             key: is_key,
@@ -183,15 +185,15 @@ impl Reader {
             guess,
             key,
             base_key,
-            sent: sent.as_ref(),
-            answered: answered.as_ref(),
+            sent: sent.as_deref(),
+            answered: answered.as_deref(),
             browser,
         };
         teach(kind, &scene, &signature, status, learnt);
 
         let delivered = matches!(kind, Kind::InboxDelivery | Kind::OutboxPost);
         let activity = sent
-            .as_ref()
+            .as_deref()
             .filter(|node| delivered && (node.is_activity() || node.type_in(|_| false).is_some()))
             .map(|node| activity::read(node, learnt));
         let sentence = match kind {
@@ -264,14 +266,13 @@ fn keys(head: &Head<'_>) -> (String, String) {
     (base, full)
 }
 
-/// The request's body, where it may be an activity.
-fn request_body<'a>(head: &Head<'_>, request: &'a Request) -> Option<&'a [u8]> {
+/// Whether the request's body may be an activity.
+fn may_be_activity(head: &Head<'_>) -> bool {
     let path = head.path.unwrap_or_default();
     let tail = path.strip_suffix('/').unwrap_or(path);
-    let likely = head.content_type.has(Media::ASISH)
+    head.content_type.has(Media::ASISH)
         || ((head.is_post() || head.method.is_none())
-            && (head.path.is_none() || tail.ends_with("/inbox") || tail.ends_with("/outbox")));
-    whole(&request.message.body).filter(|_| likely)
+            && (head.path.is_none() || tail.ends_with("/inbox") || tail.ends_with("/outbox")))
 }
 
 /// Whether the answer may be a document that tells something.

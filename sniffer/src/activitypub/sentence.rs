@@ -1,6 +1,7 @@
 //! Sentences: whole templates in English and Japanese with slots, never words glued together by the reader. The
 //! command line and the viewer render the same table.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -51,7 +52,7 @@ impl Sentence {
     }
 
     /// A sentence. Values are made fit for showing: bounded, without control characters.
-    pub(super) fn new(template: impl Into<Box<str>>, slots: &[(&str, &str)]) -> Self {
+    pub(super) fn new(template: impl Into<Cow<'static, str>>, slots: &[(&'static str, &str)]) -> Self {
         let slots = slots.iter().map(|(name, value)| ((*name).into(), shown(value, SLOT).into())).collect();
         Self { template: template.into(), slots }
     }
@@ -141,10 +142,13 @@ impl Outcome {
     }
 
     /// The template's name for this outcome.
-    pub(super) fn template(self, name: &str) -> Box<str> {
+    pub(super) fn template(self, name: Cow<'static, str>) -> Cow<'static, str> {
         let tail = self.tail();
+        if tail.is_empty() {
+            return name;
+        }
         let mut full = String::with_capacity(name.len().saturating_add(tail.len()));
-        full.push_str(name);
+        full.push_str(&name);
         full.push_str(tail);
         full.into()
     }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::coding::{self, Coding, STACK_LIMIT, Stage, Stop};
 use super::cost::vector;
+use super::known::Known;
 use super::{Anomaly, AnomalyKind, Body, Config, Headers};
 
 /// A coded body up to this many octets is held as it came and decoded in one go at its end, with decoders that are
@@ -35,6 +36,7 @@ pub struct Budget {
     spent: u64,
     /// At most one for each coding.
     idle: Vec<Stage>,
+    known: Known,
 }
 
 impl Budget {
@@ -46,6 +48,11 @@ impl Budget {
     /// Octets held now.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Octets that the memory of bodies takes, which come again: not charged, as it is bounded by itself.
+    pub(super) fn known(&self) -> usize {
+        self.known.held()
     }
 
     /// How often [`Self::take`] refused.
@@ -79,6 +86,20 @@ impl Budget {
             Some(at) => self.idle.swap_remove(at),
             None => Stage::new(coding),
         }
+    }
+
+    /// Fills in the content of a coded body that was decoded before; false when it was not, or there is no memory.
+    fn decoded_before(&mut self, coded: &[u8], encoding: &str, config: &Config, body: &mut Body) -> bool {
+        let Some((coded_sha256, decoded)) = self.known.decoded(coded, encoding) else { return false };
+        // What is given to the exchange is no longer charged: it has only to fit for a moment, as after decoding.
+        if decoded.octets.len() > config.body_budget.saturating_sub(self.held).min(config.keep_body) {
+            return false;
+        }
+        body.coded_sha256 = Some(coded_sha256);
+        body.sha256 = Some(decoded.sha256);
+        body.size = decoded.octets.len() as u64;
+        body.bytes = decoded.octets.to_vec();
+        true
     }
 
     fn return_stage(&mut self, mut stage: Stage) {
@@ -274,7 +295,7 @@ impl BodyBuilder {
         };
         match self.content {
             Content::Plain(kept) => {
-                let digest = kept.digest(hash);
+                let digest = kept.digest(hash, Some(&mut budget.known));
                 kept.settle(&mut body, &mut anomalies, budget);
                 body.coded_sha256 = digest;
                 body.sha256 = digest;
@@ -301,12 +322,23 @@ impl BodyBuilder {
                 body.coded_sha256 = body.sha256;
             }
             Content::Coded(buffer) => {
-                let mut streaming = Streaming::new(body.encoding.as_deref(), false, budget);
                 // The coded octets make room for the decoded ones.
                 budget.give(buffer.capacity());
+                let encoding = body.encoding.clone().unwrap_or_default();
+                if hash && budget.decoded_before(&buffer, &encoding, config, &mut body) {
+                    return (body, anomalies);
+                }
+                let mut streaming = Streaming::new(Some(&encoding), false, budget);
                 streaming.push(&buffer, self.coded_size, config, budget);
-                body.coded_sha256 = hash.then(|| Sha256::digest(&buffer).into());
                 streaming.settle(whole, config, &mut body, &mut anomalies, budget);
+                if hash {
+                    let coded = Sha256::digest(&buffer).into();
+                    body.coded_sha256 = Some(coded);
+                    let all_kept = body.bytes.len() as u64 == body.size;
+                    if let Some(sha256) = body.sha256.filter(|_| all_kept && anomalies.is_empty()) {
+                        budget.known.learn(&buffer, coded, &encoding, &body.bytes, sha256);
+                    }
+                }
             }
             Content::Streaming(mut streaming) => {
                 body.coded_sha256 = streaming.coded_hash.take().filter(|_| hash).map(|h| h.finalize().into());
@@ -394,7 +426,7 @@ impl Streaming {
             anomalies.push(Anomaly::new(kind, stop.text()));
         }
         body.complete = whole && self.stopped.is_none();
-        body.sha256 = self.kept.digest(config.hash && body.complete);
+        body.sha256 = self.kept.digest(config.hash && body.complete, None);
         self.kept.settle(body, anomalies, budget);
     }
 }
@@ -422,15 +454,18 @@ impl Kept {
         }
     }
 
-    /// SHA-256 of all that was added, if `wanted`; then there must be no hole.
-    fn digest(&self, wanted: bool) -> Option<[u8; 32]> {
+    /// SHA-256 of all that was added, if `wanted`; then there must be no hole. `known` where the same may come again.
+    fn digest(&self, wanted: bool, known: Option<&mut Known>) -> Option<[u8; 32]> {
         if !wanted {
             return None;
         }
         Some(match &self.hash {
             Some(hash) => hash.clone().finalize().into(),
             None if self.size == 0 => SHA256_OF_NOTHING,
-            None => Sha256::digest(&self.bytes).into(),
+            None => match known {
+                Some(known) => known.digest(&self.bytes),
+                None => Sha256::digest(&self.bytes).into(),
+            },
         })
     }
 

@@ -10,6 +10,7 @@ mod h1;
 mod h2;
 mod head;
 mod hpack;
+mod known;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -869,7 +870,7 @@ impl Decoder {
     /// Octets of memory that the open flows take.
     pub fn memory(&self) -> usize {
         let waiting = self.waiting.capacity().saturating_mul(size_of::<(Timestamp, FlowId)>());
-        [self.accounted, self.budget.held(), self.flows.allocation_size(), waiting]
+        [self.accounted, self.budget.held(), self.budget.known(), self.flows.allocation_size(), waiting]
             .into_iter()
             .fold(0, usize::saturating_add)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::activitypub::{
     Activity, Digest, Kind, Link, Lint, Origin, OriginSource, Reading, Scheme, Sentence, Severity, Signature,
-    SignatureVerdict, Visibility,
+    SignatureVerdict, Slot, Visibility,
 };
 use crate::filter::RowKeys;
 use crate::flow::{Ends, FlowId};
@@ -462,7 +462,7 @@ impl Writer<'_> {
         }
     }
 
-    fn slots(&mut self, slots: &[(Box<str>, Box<str>)]) {
+    fn slots(&mut self, slots: &[Slot]) {
         self.len(slots.len());
         for (slot, value) in slots {
             self.text(slot);
@@ -513,7 +513,7 @@ impl Writer<'_> {
         } = row;
         self.out.extend_from_slice(&id.0);
         self.out.extend_from_slice(&started.0.to_be_bytes());
-        for part in [from, to, kind, sentence, template] {
+        for part in [&**from, to, kind, sentence, template] {
             self.text(part);
         }
         for part in [from_software, activity, activity_id, excerpt, method, target, reason] {
@@ -785,7 +785,7 @@ impl<'a> Reader<'a> {
         let id = self.text()?;
         // As with anomalies: a kind that only a newer fedisniff knows.
         let kind = Kind::ALL.iter().copied().find(|k| k.id() == id).unwrap_or(Kind::Unknown);
-        let sentence = Sentence { template: self.boxed()?, slots: self.slots()? };
+        let sentence = Sentence { template: self.boxed()?.into_string().into(), slots: self.slots()? };
         let activity = if self.bool()? {
             Some(Activity {
                 id: self.opt_text()?,
@@ -855,8 +855,8 @@ impl<'a> Reader<'a> {
         Ok((by.first().copied(), self.many(link)?))
     }
 
-    fn slots(&mut self) -> Read<Vec<(Box<str>, Box<str>)>> {
-        self.many(|r| Ok((r.boxed()?, r.boxed()?)))
+    fn slots(&mut self) -> Read<Vec<Slot>> {
+        self.many(|r| Ok((r.boxed()?.into_string().into(), r.boxed()?)))
     }
 
     fn row(&mut self) -> Read<Row> {
@@ -877,7 +877,7 @@ impl<'a> Reader<'a> {
             activity,
             activity_id,
             sentence,
-            template,
+            template: template.into_string().into(),
             slots: self.slots()?,
             excerpt,
             visibility: self.opt_code(visibility)?,

@@ -15,7 +15,7 @@ use crate::http::ExchangeId;
 pub(super) const FORMAT: u64 = 1;
 
 /// What redb may keep of the file in memory. The whole process has 64 MiB.
-const CACHE: usize = 16 << 20;
+const CACHE: usize = 12 << 20;
 
 /// Octets of a piece: what fits a page of redb beside its header, the key and the piece's end.
 pub(super) const PIECE: usize = 4096 - 4 - 8 - 4;

@@ -294,7 +294,13 @@ pub(super) fn reading() -> BoxedStrategy<Reading> {
             )| {
                 Reading {
                     kind,
-                    sentence: Sentence { template, slots },
+                    sentence: Sentence {
+                        template: template.into_string().into(),
+                        slots: slots
+                            .into_iter()
+                            .map(|(name, value)| (name.into_string().into(), value))
+                            .collect(),
+                    },
                     activity,
                     signature,
                     digest,

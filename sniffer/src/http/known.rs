@@ -1,0 +1,191 @@
+//! Bodies that come again: actors and notes are fetched over and over, and one activity is delivered to many inboxes.
+//! What was hashed or decoded a moment ago is recognised by its octets (all of them are compared) and not hashed or
+//! decoded again. Bounded by [`LIMIT`]; results are the same with and without.
+
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+use sha2::{Digest as _, Sha256};
+
+/// Longer bodies are not remembered, neither coded nor decoded.
+const LONGEST: usize = 64 << 10;
+/// Octets that all remembered bodies take together.
+const LIMIT: usize = 4 << 20;
+/// Bodies remembered at most: a table of one place for each.
+const PLACES: usize = 2048;
+/// How many find no room before all are forgotten.
+const REFUSALS: usize = 4 * PLACES;
+/// Hashes of bodies that came once. Only what comes a second time is remembered, so that bodies that are all different
+/// do not drive out those that come again.
+const ONCE: usize = 8192;
+
+/// A body and what came of it.
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    /// As it came.
+    octets: Box<[u8]>,
+    sha256: [u8; 32],
+    decoded: Option<Decoded>,
+}
+
+/// What a coded body holds.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// As the field names the codings.
+    encoding: Box<str>,
+    /// The content.
+    pub(super) octets: Box<[u8]>,
+    /// Of `octets`.
+    pub(super) sha256: [u8; 32],
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        self.octets.len().saturating_add(self.decoded.as_ref().map_or(0, |d| d.octets.len()))
+    }
+}
+
+/// The memory of bodies.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Empty until the first body.
+    once: Vec<u64>,
+    entries: Vec<Option<Entry>>,
+    /// Octets in `entries`.
+    held: usize,
+    /// Found no room since.
+    refused: usize,
+    hasher: RandomState,
+}
+
+impl Known {
+    /// Octets that it takes, its tables included.
+    pub(super) fn held(&self) -> usize {
+        let tables = self.once.capacity().saturating_mul(size_of::<u64>());
+        let places = self.entries.capacity().saturating_mul(size_of::<Option<Entry>>());
+        self.held.saturating_add(tables).saturating_add(places)
+    }
+
+    /// SHA-256 of a body.
+    pub(super) fn digest(&mut self, octets: &[u8]) -> [u8; 32] {
+        let Some(hash) = self.hash(octets) else { return Sha256::digest(octets).into() };
+        if let Some(entry) = self.find(hash, octets) {
+            return entry.sha256;
+        }
+        let sha256 = Sha256::digest(octets).into();
+        if self.again(hash) {
+            self.keep(Entry { hash, octets: octets.into(), sha256, decoded: None });
+        }
+        sha256
+    }
+
+    /// SHA-256 of a coded body, and its content, if both are known.
+    pub(super) fn decoded(&self, octets: &[u8], encoding: &str) -> Option<([u8; 32], &Decoded)> {
+        let entry = self.find(self.hash(octets)?, octets)?;
+        let decoded = entry.decoded.as_ref().filter(|decoded| *decoded.encoding == *encoding)?;
+        Some((entry.sha256, decoded))
+    }
+
+    /// Says what a coded body holds, after it was decoded without anything being odd.
+    pub(super) fn learn(
+        &mut self,
+        octets: &[u8],
+        sha256: [u8; 32],
+        encoding: &str,
+        decoded: &[u8],
+        decoded_sha256: [u8; 32],
+    ) {
+        let Some(hash) = self.hash(octets).filter(|_| decoded.len() <= LONGEST) else { return };
+        if self.again(hash) {
+            let decoded =
+                Decoded { encoding: encoding.into(), octets: decoded.into(), sha256: decoded_sha256 };
+            self.keep(Entry { hash, octets: octets.into(), sha256, decoded: Some(decoded) });
+        }
+    }
+
+    /// `None` for what is not remembered. Never 0, which stands for nothing.
+    fn hash(&self, octets: &[u8]) -> Option<u64> {
+        (octets.len() <= LONGEST).then(|| self.hasher.hash_one(octets).max(1))
+    }
+
+    fn find(&self, hash: u64, octets: &[u8]) -> Option<&Entry> {
+        let entry = self.entries.get(place(hash, PLACES))?.as_ref()?;
+        (entry.hash == hash && *entry.octets == *octets).then_some(entry)
+    }
+
+    /// Whether it came before.
+    fn again(&mut self, hash: u64) -> bool {
+        if self.once.is_empty() {
+            self.once = vec![0; ONCE];
+            self.entries.resize_with(PLACES, || None);
+        }
+        self.once.get_mut(place(hash, ONCE)).is_some_and(|known| std::mem::replace(known, hash) == hash)
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        let cost = entry.cost();
+        if self.held.saturating_add(cost) > LIMIT {
+            // What is kept stays for a while: to replace one by another would help neither. Then all begins anew, so that
+            // what no longer comes makes room.
+            self.refused = self.refused.saturating_add(1);
+            if self.refused < REFUSALS {
+                return;
+            }
+            self.entries.fill_with(|| None);
+            (self.held, self.refused) = (0, 0);
+        }
+        let Some(slot) = self.entries.get_mut(place(entry.hash, PLACES)) else { return };
+        let old = slot.replace(entry).map_or(0, |entry| entry.cost());
+        self.held = self.held.saturating_add(cost).saturating_sub(old);
+    }
+}
+
+/// Where a hash stands in a table of so many places.
+fn place(hash: u64, places: usize) -> usize {
+    usize::try_from(hash).unwrap_or_default().checked_rem(places).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_again_has_the_same_hash_and_what_differs_another() {
+        let mut known = Known::default();
+        for round in 0..4 {
+            for body in [&b"one"[..], b"two", b"", &[7; LONGEST], &[7; LONGEST + 1]] {
+                assert_eq!(known.digest(body)[..], Sha256::digest(body)[..], "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_coded_body_is_known_from_its_second_time_on_and_only_under_its_own_coding() {
+        let mut known = Known::default();
+        for _ in 0..2 {
+            assert!(known.decoded(b"coded", "gzip").is_none());
+            known.learn(b"coded", [1; 32], "gzip", b"content", [2; 32]);
+        }
+        let (coded, decoded) = known.decoded(b"coded", "gzip").expect("it came twice");
+        assert_eq!((coded, &*decoded.octets, decoded.sha256), ([1; 32], &b"content"[..], [2; 32]));
+        assert!(known.decoded(b"coded", "br").is_none());
+        assert!(known.decoded(b"other", "gzip").is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_counted() {
+        let mut known = Known::default();
+        for _ in 0..2 {
+            for n in 0..2_000_u32 {
+                let mut body = vec![0; 32 << 10];
+                body[..4].copy_from_slice(&n.to_be_bytes());
+                known.digest(&body);
+                known.digest(&body);
+                let really: usize = known.entries.iter().flatten().map(Entry::cost).sum();
+                assert_eq!(known.held, really);
+                assert!(known.held() <= LIMIT + 160 * PLACES + 8 * ONCE, "{}", known.held());
+            }
+        }
+    }
+}
