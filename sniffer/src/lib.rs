@@ -37,6 +37,8 @@ pure! {
     stream;
     http;
     activitypub;
+    policy;
+    verdict;
     view;
     redact;
     filter;
