@@ -11,6 +11,8 @@ pub mod kube_router;
 pub mod objects;
 pub mod selector;
 pub mod services;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use cluster::Cluster;
