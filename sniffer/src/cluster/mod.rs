@@ -100,13 +100,17 @@ pub fn read(path: &Path) -> Result<Read, Error> {
         }
         files
     };
-    let objects = taken.objects.len();
-    if objects == 0 && taken.problems.is_empty() {
+    if taken.objects.is_empty() && taken.problems.is_empty() {
         return Err(Error::Empty { path: path.to_owned() });
     }
-    let (cluster, refused) = Cluster::new(taken.objects);
-    taken.problems.extend(refused);
-    Ok(Read { cluster, problems: taken.problems, ignored: taken.ignored, objects, files })
+    Ok(taken.finish(files))
+}
+
+/// Reads objects from a text; `name` is said as their place.
+pub fn read_text(name: &Path, text: &str) -> Read {
+    let mut taken = Taken::default();
+    taken.text(name, text);
+    taken.finish(Vec::new())
 }
 
 /// The files that a path means.
@@ -156,6 +160,14 @@ struct Taken {
 }
 
 impl Taken {
+    fn finish(self, files: Vec<PathBuf>) -> Read {
+        let objects = self.objects.len();
+        let (cluster, refused) = Cluster::new(self.objects);
+        let mut problems = self.problems;
+        problems.extend(refused);
+        Read { cluster, problems, ignored: self.ignored, objects, files }
+    }
+
     fn file(&mut self, path: &Path, from: impl std::io::Read) -> Result<(), Error> {
         let mut text = String::new();
         let left = MAX_BYTES.saturating_sub(self.bytes).saturating_add(1);

@@ -12,6 +12,7 @@ pub mod objects;
 pub mod selector;
 pub mod services;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::panic)]
 mod tests;
 mod validate;
 
