@@ -29,9 +29,20 @@ fn rust_files(below: &str) -> Vec<(PathBuf, String)> {
 
 /// The pure modules in the order of the packet's way: each may use those before it. `view`, `redact`, `filter` and
 /// `pipeline` stand after them.
-const PURE: &[&str] =
-    &["frame", "flow", "stream", "http", "activitypub", "view", "redact", "filter", "pipeline"];
-const EDGES: &[&str] = &["capture", "store", "export", "viewer"];
+const PURE: &[&str] = &[
+    "frame",
+    "flow",
+    "stream",
+    "http",
+    "activitypub",
+    "policy",
+    "verdict",
+    "view",
+    "redact",
+    "filter",
+    "pipeline",
+];
+const EDGES: &[&str] = &["capture", "cluster", "store", "export", "viewer"];
 
 /// The module that a file of `sniffer/src` belongs to.
 fn module_of(file: &Path) -> Option<String> {
