@@ -39,6 +39,7 @@ pure! {
     activitypub;
     policy;
     verdict;
+    audit;
     view;
     redact;
     filter;

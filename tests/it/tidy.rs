@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "activitypub",
     "policy",
     "verdict",
+    "audit",
     "view",
     "redact",
     "filter",

@@ -1,7 +1,7 @@
 //! `fedisniff policy`: what the NetworkPolicies say, and what kube-router makes of them.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -50,22 +50,35 @@ pub(super) struct ClusterFile {
 impl ClusterFile {
     /// Reads the objects; what the API server would refuse is an error.
     fn read(&self) -> Result<Read> {
-        let read = cluster::read(&self.cluster).context("read the cluster's objects")?;
-        if !read.problems.is_empty() {
-            const SHOWN: usize = 20;
-            let mut lines: Vec<String> = read.problems.iter().take(SHOWN).map(|p| format!("  {p}")).collect();
-            if let Some(more) = read.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-                lines.push(format!("  and {more} more"));
-            }
-            let count = read.problems.len();
-            bail!(
-                "{count} thing{} that the API server would refuse:\n{}",
-                if count == 1 { "" } else { "s" },
-                lines.join("\n")
-            );
-        }
-        Ok(read)
+        read(&self.cluster)
     }
+}
+
+/// The state of a cluster whose objects are in a file or folder; what the API server would refuse is an error.
+pub(super) fn state(file: &Path) -> Result<State> {
+    let read = read(file)?;
+    for note in &read.cluster.notes {
+        eprintln!("note: {note}");
+    }
+    State::new(read.cluster).context("compile the policies")
+}
+
+fn read(file: &Path) -> Result<Read> {
+    let read = cluster::read(file).context("read the cluster's objects")?;
+    if !read.problems.is_empty() {
+        const SHOWN: usize = 20;
+        let mut lines: Vec<String> = read.problems.iter().take(SHOWN).map(|p| format!("  {p}")).collect();
+        if let Some(more) = read.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            lines.push(format!("  and {more} more"));
+        }
+        let count = read.problems.len();
+        bail!(
+            "{count} thing{} that the API server would refuse:\n{}",
+            if count == 1 { "" } else { "s" },
+            lines.join("\n")
+        );
+    }
+    Ok(read)
 }
 
 /// Say whether one end may connect to another, by which rule or isolated by which policies.

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use sniffer::audit::Finding;
 use sniffer::pipeline::Told;
 use sniffer::view::{ExchangeView, Row};
 
@@ -75,6 +76,22 @@ impl Printer {
             How::Text(lines) => {
                 writeln!(self.out, "{}", lines.line(&Row::new(&told.exchange, &told.reading)))
             }
+        };
+        let written = written.and_then(|()| if self.flush_each { self.out.flush() } else { Ok(()) });
+        self.failure = written.err();
+    }
+
+    /// Prints what the audit found.
+    pub(super) fn finding(&mut self, finding: &Finding) {
+        if self.failure.is_some() {
+            return;
+        }
+        let written = match &self.how {
+            How::Not => return,
+            How::Json => serde_json::to_writer(&mut self.out, finding)
+                .map_err(io::Error::from)
+                .and_then(|()| self.out.write_all(b"\n")),
+            How::Text(lines) => writeln!(self.out, "{}", lines.finding(finding)),
         };
         let written = written.and_then(|()| if self.flush_each { self.out.flush() } else { Ok(()) });
         self.failure = written.err();

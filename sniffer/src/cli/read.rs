@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use sniffer::audit::{self, Auditor};
 use sniffer::capture::{Item, Source};
+use sniffer::frame::Interface;
 use sniffer::pipeline::{self, Pipeline};
 use sniffer::store::Store;
 use sniffer::viewer::{SourceKind, Status};
@@ -45,6 +47,10 @@ pub(super) struct Arguments {
     no_bodies: bool,
     #[command(flatten)]
     keeping: Keeping,
+    /// Audit what the pods try against the NetworkPolicies in this file or folder of Kubernetes objects (as `kubectl get
+    /// -A -o yaml` writes them). Each thing that they do not allow is told after the exchanges, with what became of it.
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -65,6 +71,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         Source::open(&arguments.file)
     }?;
+    let state = arguments.cluster.as_deref().map(super::policy::state).transpose()?;
     let store = open_store(&arguments)?;
 
     let face = match (listener, &store) {
@@ -90,10 +97,14 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         stop: stop.clone(),
         frames: 0,
     };
+    reading.teller.auditor = state.map(|state| Auditor::new(state, audit::Config::default()));
     let damaged = reading.all(source);
     let Reading { pipeline, teller, face, .. } = reading;
-    let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditor, .. } = teller;
     line.clear();
+    for finding in auditor.iter().flat_map(Auditor::findings) {
+        printer.finding(finding);
+    }
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
     let counters = pipeline.counters();
@@ -114,6 +125,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
+        auditor: auditor.as_ref(),
     };
     for line in figures.lines() {
         eprintln!("{line}");
@@ -195,12 +207,23 @@ impl Reading {
             match source.next() {
                 Ok(Some(Item::Frame(frame))) => {
                     self.frames += 1;
+                    if let Some(auditor) = &mut self.teller.auditor {
+                        auditor.push(&frame);
+                    }
                     self.pipeline.push(&frame, &mut self.teller);
                 }
-                Ok(Some(Item::Interface { number, name, .. })) => self.pipeline.name_interface(number, name),
+                Ok(Some(Item::Interface { number, name, .. })) => {
+                    self.pipeline.name_interface(number, name);
+                    if let (Some(auditor), Some(name)) = (&mut self.teller.auditor, name) {
+                        auditor.name_interface(Interface::Declared(number), name);
+                    }
+                }
                 Ok(Some(Item::Loss(loss))) => {
                     self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
+                    if let Some(auditor) = &mut self.teller.auditor {
+                        auditor.lost(&loss);
+                    }
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
@@ -226,6 +249,9 @@ impl Reading {
             }
         };
         self.pipeline.finish(&mut self.teller);
+        if let Some(auditor) = &mut self.teller.auditor {
+            auditor.finish();
+        }
         result
     }
 }

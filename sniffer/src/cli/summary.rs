@@ -1,5 +1,6 @@
 //! What is said at the end of a run.
 
+use sniffer::audit::{Auditor, Outcome};
 use sniffer::pipeline::Counters;
 use sniffer::store::Store;
 
@@ -19,6 +20,8 @@ pub(super) struct Figures<'a> {
     pub(super) stored: Option<u64>,
     /// The store.
     pub(super) store: Option<&'a Store>,
+    /// What isolated pods tried.
+    pub(super) auditor: Option<&'a Auditor>,
 }
 
 impl Figures<'_> {
@@ -79,6 +82,7 @@ impl Figures<'_> {
         if undecoded > 0 {
             lines.push(format!("{undecoded} frames could not be decoded"));
         }
+        lines.extend(self.auditor.map(audit));
         if let (Some(stored), Some(store)) = (self.stored, self.store) {
             let already = matched.saturating_sub(stored);
             let already =
@@ -87,4 +91,29 @@ impl Figures<'_> {
         }
         lines
     }
+}
+
+/// What was tried, and what became of it: all four outcomes, zeros included.
+fn audit(auditor: &Auditor) -> String {
+    let findings = auditor.findings();
+    let packets: u64 = findings.iter().map(|f| f.packets).sum();
+    let of = |outcome: Outcome| findings.iter().filter(|f| f.outcome == outcome).count();
+    let outcomes: Vec<String> =
+        Outcome::ALL.into_iter().map(|outcome| format!("{} {}", of(outcome), outcome.name())).collect();
+    let watched: Vec<&str> = auditor.uplinks().collect();
+    let uplink = if watched.is_empty() {
+        "no uplink was watched".to_owned()
+    } else {
+        format!("uplink {}", watched.join(", "))
+    };
+    let not_kept = match auditor.counters().not_kept {
+        0 => String::new(),
+        more => format!("; {more} attempts more found no room"),
+    };
+    format!(
+        "{} finding{} from {packets} packets that the policies do not allow: {} ({uplink}){not_kept}",
+        findings.len(),
+        if findings.len() == 1 { "" } else { "s" },
+        outcomes.join(", ")
+    )
 }

@@ -1,5 +1,6 @@
 //! What `read` and `watch` have in common: the options of decoding and keeping, and where exchanges go, one at a time.
 
+use sniffer::audit::Auditor;
 use sniffer::filter::Filter;
 use sniffer::pipeline::{self, Told};
 use sniffer::store::{self, Store};
@@ -71,18 +72,33 @@ pub(super) struct Teller<L> {
     /// Of these, what the filter let through.
     pub(super) matched: u64,
     pub(super) lost: Lost,
+    /// What isolated pods try, where there are policies.
+    pub(super) auditor: Option<Auditor>,
     /// There is reason to go on: somebody reads what is printed, and the store did not fail.
     pub(super) go_on: bool,
 }
 
 impl<L: Line> Teller<L> {
     pub(super) fn new(filter: Option<Filter>, printer: Printer, recorder: Option<Recorder>, line: L) -> Self {
-        Self { filter, printer, recorder, line, exchanges: 0, matched: 0, lost: Lost::default(), go_on: true }
+        Self {
+            filter,
+            printer,
+            recorder,
+            line,
+            exchanges: 0,
+            matched: 0,
+            lost: Lost::default(),
+            auditor: None,
+            go_on: true,
+        }
     }
 
     fn tell(&mut self, one: Told) {
         self.exchanges += 1;
         self.lost.exchange(&one.exchange);
+        if let Some(auditor) = &mut self.auditor {
+            auditor.exchange(&one.exchange);
+        }
         if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
             return;
         }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use sniffer::activitypub::{Digest, Language, Sentence, SignatureVerdict};
+use sniffer::audit::{Finding, Outcome};
+use sniffer::verdict::Word;
 use sniffer::view::Row;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -26,6 +28,50 @@ pub(super) const RESET: &str = "\x1b[0m";
 impl Lines {
     pub(super) fn new(colour: bool, japanese: bool) -> Self {
         Self { colour, japanese, short: HashMap::new() }
+    }
+
+    /// `07:37:09.321  blocked by kube-router  fediverse/gts1 tried to reach mastodon.example (203.0.113.80:443/tcp)  1 packet`
+    pub(super) fn finding(&self, finding: &Finding) -> String {
+        let japanese = self.japanese;
+        let time = finding.first.to_string();
+        let (outcome, colour) = match (finding.outcome, japanese) {
+            (Outcome::Leaked, false) => ("leaked", RED),
+            (Outcome::Leaked, true) => ("流出", RED),
+            (Outcome::Unknown, false) => ("unknown", YELLOW),
+            (Outcome::Unknown, true) => ("不明", YELLOW),
+            (Outcome::BlockedByKubeRouter, true) => ("kube-router が遮断", GREEN),
+            (Outcome::BlockedByFedisniff, true) => ("fedisniff が遮断", GREEN),
+            (blocked, false) => (blocked.name(), GREEN),
+        };
+        let destination = match finding.names.last() {
+            Some(name) => format!("{} ({})", name.name, finding.destination),
+            None => finding.destination.to_string(),
+        };
+        let pod = &finding.pod.name;
+        let word = finding.verdict.word;
+        let (sentence, packets) = if japanese {
+            let sentence = format!("{pod} が {destination} への接続を試行");
+            (
+                sentence,
+                format!(
+                    "判定 {}、{} パケット",
+                    if word == Word::Deny { "拒否" } else { "未定義" },
+                    finding.packets
+                ),
+            )
+        } else {
+            let s = if finding.packets == 1 { "" } else { "s" };
+            (format!("{pod} tried to reach {destination}"), format!("{word}, {} packet{s}", finding.packets))
+        };
+        let mut line = String::with_capacity(160);
+        self.put(&mut line, DIM, time.get(11..23).unwrap_or(&time));
+        line.push_str("  ");
+        self.put(&mut line, colour, &fit(outcome, 22));
+        line.push_str("  ");
+        self.put(&mut line, BOLD, &clean(&sentence));
+        line.push_str("  ");
+        self.put(&mut line, DIM, &packets);
+        line
     }
 
     /// `07:26:40.470  gts1 → gts2  Follow  202  13.6 ms  valid  alice@gts1… asks to follow …  POST /users/bob/inbox`

@@ -127,6 +127,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
+        auditor: None,
     };
     for text in figures.lines().into_iter().chain(kernel_lines(&live.snapshot())) {
         eprintln!("{text}");

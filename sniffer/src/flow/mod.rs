@@ -2,6 +2,7 @@
 //! in the stream as a 64-bit offset. Sequence numbers (RFC 9293 §3.4) end here; nothing after this stage sees one.
 //! It never reorders and never judges what is data and what is a hole: that is the stream's work.
 
+pub mod datagram;
 mod fragments;
 mod guess;
 mod packet;
@@ -312,7 +313,7 @@ impl Tracker {
             Content::Tcp(cut) => {
                 self.segment(frame.time, &packet, Cow::Borrowed(cut.bytes), cut.missing, out);
             }
-            Content::Other => add(&mut counters.other_ip, 1),
+            Content::Other(..) => add(&mut counters.other_ip, 1),
             Content::Fragment(fragment) => {
                 add(&mut counters.fragments, 1);
                 let outcome = self.fragments.push(self.now, packet.source, packet.destination, &fragment);

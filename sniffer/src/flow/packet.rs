@@ -27,8 +27,8 @@ pub(super) enum Content<'a> {
     Tcp(Cut<'a>),
     /// Part of a datagram.
     Fragment(Fragment<'a>),
-    /// UDP, ICMP, an encrypted payload, nothing.
-    Other,
+    /// UDP, ICMP, an encrypted payload, nothing: the protocol's number, and what follows the IP headers.
+    Other(u8, Cut<'a>),
 }
 
 /// Bytes of which the capture may have kept only the beginning.
@@ -271,7 +271,7 @@ fn ipv4(interface: Interface, bytes: &[u8], wire: u32) -> Result<Packet<'_>, Ski
     } else if protocol == PROTOCOL_TCP {
         Content::Tcp(cut)
     } else {
-        Content::Other
+        Content::Other(protocol, cut)
     };
     let source = IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3));
     let destination = IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3));
@@ -323,7 +323,7 @@ fn after_extensions(protocol: u8, cut: Cut<'_>) -> Result<Content<'_>, Skip> {
         return Ok(Content::Tcp(cut));
     }
     if !is_extension(protocol) && protocol != PROTOCOL_FRAGMENT {
-        return Ok(Content::Other);
+        return Ok(Content::Other(protocol, cut));
     }
     let found = extensions(protocol, cut.bytes)?;
     let rest = Cut { bytes: cut.bytes.get(found.at..).ok_or(Skip::Malformed)?, missing: cut.missing };
@@ -332,7 +332,7 @@ fn after_extensions(protocol: u8, cut: Cut<'_>) -> Result<Content<'_>, Skip> {
             Content::Fragment(Fragment { id, protocol: found.protocol, offset, more, cut: rest })
         }
         None if found.protocol == PROTOCOL_TCP => Content::Tcp(rest),
-        None => Content::Other,
+        None => Content::Other(found.protocol, rest),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `policy explain`: a question as people type it comes in, the answer of `fedisniff.explain/1` goes out.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -112,6 +112,30 @@ impl Question {
             protocol,
             icmp_type,
         })
+    }
+
+    /// Of one packet: from an address to an address and, where the protocol has ports, a port.
+    pub fn of(from: IpAddr, to: IpAddr, protocol: u8, port: Option<u16>) -> Self {
+        let name = match protocol {
+            TCP => "TCP".to_owned(),
+            UDP => "UDP".to_owned(),
+            SCTP => "SCTP".to_owned(),
+            ICMP | ICMPV6 => "ICMP".to_owned(),
+            other => other.to_string(),
+        };
+        let to_text = match (port, to) {
+            (Some(port), to) => format!("{}/{name}", SocketAddr::new(to, port)),
+            (None, to) => format!("{to}/{name}"),
+        };
+        Self {
+            from_text: from.to_string(),
+            to_text,
+            from: Place::Address(address(from)),
+            to: Place::Address(address(to)),
+            port: port.map_or(TypedPort::None, TypedPort::Number),
+            protocol,
+            icmp_type: None,
+        }
     }
 
     /// The same question, of another ICMP type than an echo request.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fuzz::conversation::{CAUSES, ENDS, Step, write};
 use sniffer::capture::{Item, Source};
 use sniffer::flow::{Direction, FlowId, Tracker};
-use sniffer::frame::LinkType;
+use sniffer::frame::{Interface, LinkType};
 use sniffer::http::Message;
 use sniffer::pipeline::{Config, Pipeline, Told};
 use sniffer::stream::{Event, Reassembler};
@@ -49,6 +49,7 @@ fn put(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> std::io::Result
 fn frames(corpus: &Path, name: &str, trace: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut source = Source::open(trace)?;
     let (mut compact, mut records, mut link) = (Vec::new(), Vec::new(), LinkType::Ethernet);
+    let mut audited = Vec::new();
     let mut size = 0;
     while let Some(item) = source.next()? {
         let Item::Frame(frame) = item else { continue };
@@ -56,6 +57,20 @@ fn frames(corpus: &Path, name: &str, trace: &Path) -> Result<(), Box<dyn std::er
         if size + frame.bytes.len() < LIMIT - 600 {
             size += frame.bytes.len() + 16;
             records.push((frame.time.0, frame.bytes.to_vec()));
+        }
+        // The small ones: names, beginnings, refusals.
+        if let Ok(length @ ..=128) = u8::try_from(frame.bytes.len())
+            && audited.len() < LIMIT - 200
+        {
+            let interface = if let Interface::Declared(n) = frame.interface { n as u8 & 3 } else { 0 };
+            let link = match frame.link {
+                LinkType::Nflog => 2,
+                LinkType::Raw => 1,
+                LinkType::LinuxSll => 3,
+                _ => 0,
+            };
+            audited.extend_from_slice(&[link | interface << 2 | 0x30, 1, length]);
+            audited.extend_from_slice(frame.bytes);
         }
         let number: u8 = match frame.link {
             LinkType::Ethernet => 0,
@@ -73,6 +88,7 @@ fn frames(corpus: &Path, name: &str, trace: &Path) -> Result<(), Box<dyn std::er
         }
     }
     put(corpus, "frame", name, &compact)?;
+    put(corpus, "audit", name, &audited)?;
     let number: u32 = match link {
         LinkType::LinuxSll => 113,
         LinkType::LinuxSll2 => 276,

@@ -1,6 +1,7 @@
 //! What the fuzz targets do with their bytes, and the invariants that must hold whatever the bytes are. The targets
 //! themselves are one line each; everything is here, so that a finding can be run again without the fuzzer.
 
+pub mod audit;
 pub mod check;
 pub mod conversation;
 pub mod frames;
