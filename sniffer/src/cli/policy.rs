@@ -92,7 +92,7 @@ struct Explain {
     /// Who connects: NS/POD, node:NAME, or an address.
     #[arg(long, value_name = "FROM")]
     from: String,
-    /// To where: IP:PORT/PROTO (IPv6 as [IP]:PORT/PROTO), NS/POD:PORT/PROTO, NS/SERVICE:PORT/PROTO or
+    /// To where: IP:PORT/PROTO (an IPv6 address in brackets), NS/POD:PORT/PROTO, NS/SERVICE:PORT/PROTO or
     /// node:NAME:PORT/PROTO with TCP, UDP or SCTP; IP/ICMP, IP/GRE and so on for protocols without ports.
     #[arg(long, value_name = "TO")]
     to: String,

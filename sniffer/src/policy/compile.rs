@@ -49,9 +49,60 @@ enum Change {
     Ends(u32),
 }
 
-/// What one policy adds to the sets of one side. `at` is sorted by prefix.
+impl Change {
+    fn begun(self) -> Option<u32> {
+        if let Self::Begins(allowance) = self { Some(allowance) } else { None }
+    }
+
+    fn ended(self) -> Option<u32> {
+        if let Self::Ends(allowance) = self { Some(allowance) } else { None }
+    }
+}
+
+/// What one policy adds to the sets of one side.
+#[derive(Default)]
 struct Part {
-    changes: Vec<(Prefix, Change)>,
+    /// By blocks.
+    nets: Vec<(Prefix, Change)>,
+    /// By selectors and by names, in order.
+    hosts: Vec<Grant>,
+}
+
+/// That a host gets an allowance.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Grant {
+    /// A place in [`Compiler::hosts`].
+    host: u32,
+    /// Index of the rule and the peer that choose it.
+    by: (u32, Option<u32>),
+    allowance: u32,
+}
+
+impl Part {
+    /// The allowances of a host.
+    fn of(&self, host: u32) -> impl Iterator<Item = u32> {
+        let start = self.hosts.partition_point(|grant| grant.host < host);
+        self.hosts.iter().skip(start).take_while(move |grant| grant.host == host).map(|grant| grant.allowance)
+    }
+}
+
+/// Hosts that every policy of a namespace treats alike, so that each set is made for one of them and holds for all.
+struct Classes {
+    /// Hosts that some policy chooses, in order, with their class.
+    hosts: Vec<(u32, u32)>,
+    /// One host of each class.
+    first: Vec<u32>,
+}
+
+/// A prefix around the one at hand.
+struct Around {
+    prefix: Prefix,
+    /// What allows in it.
+    active: Rc<[u32]>,
+    /// The list that is said for it.
+    ports: Option<PortsId>,
+    /// The list for each class of hosts in it, once it was asked for.
+    by_class: HashMap<u32, PortsId>,
 }
 
 struct Compiler<'a> {
@@ -64,6 +115,10 @@ struct Compiler<'a> {
     /// What is allowed together: by one rule and peer, at some prefixes.
     allowances: Vec<Rc<[PortRule]>>,
     allowance_ids: HashMap<Rc<[PortRule]>, u32>,
+    /// Addresses of pods, in order.
+    hosts: Vec<Address>,
+    host_ids: HashMap<Address, u32>,
+    classes: HashMap<(Side, String), Rc<Classes>>,
     /// Parts already made: by policy, side, and for ingress the numbers of the names that it uses.
     parts: HashMap<(usize, Side, Names), Rc<Part>>,
 }
@@ -87,6 +142,9 @@ pub fn compile_within(cluster: &Cluster, limits: Limits) -> Result<Compiled, Too
         port_ids: HashMap::new(),
         allowances: Vec::new(),
         allowance_ids: HashMap::new(),
+        hosts: cluster.owners.keys().copied().collect(),
+        host_ids: (0..).zip(cluster.owners.keys()).map(|(host, address)| (*address, host)).collect(),
+        classes: HashMap::new(),
         parts: HashMap::new(),
     };
     compiler.names();
@@ -178,78 +236,145 @@ impl Compiler<'_> {
     }
 
     fn set(&mut self, side: Side, policies: &[usize], names: &Names) -> Result<SetId, TooLarge> {
-        let mut changes: Vec<(Prefix, Change)> = Vec::new();
+        let mut parts: Vec<Rc<Part>> = Vec::new();
         for index in policies {
-            let part = self.part(*index, side, names)?;
-            changes.extend_from_slice(&part.changes);
+            parts.push(self.part(*index, side, names)?);
         }
+        let mut changes: Vec<(Prefix, Change)> = parts.iter().flat_map(|part| part.nets.iter().copied()).collect();
         changes.sort_unstable();
         changes.dedup();
         let last = policies.last().copied().unwrap_or(0);
-        let nets = self.sweep(&changes, last)?;
+        let classes = self.classes_of(side, last)?;
+        // What these policies allow to each class.
+        let begins: Vec<Vec<u32>> =
+            classes.first.iter().map(|host| parts.iter().flat_map(|part| part.of(*host)).collect()).collect();
+        let nets = self.sweep(&changes, &classes, &begins, last)?;
         let set = SetId(id(self.out.sets.len()));
         let isolated_by = policies.iter().map(|i| PolicyId(id(*i))).collect();
         self.out.sets.push(Set { side, isolated_by, nets });
         Ok(set)
     }
 
-    /// From changes at prefixes to what is allowed at each.
-    fn sweep(&mut self, changes: &[(Prefix, Change)], policy: usize) -> Result<Vec<(Prefix, PortsId)>, TooLarge> {
+    /// The classes of hosts for the namespace of a policy. For ingress whom a policy chooses does not depend on the
+    /// numbers of the destination's ports, so that any will do.
+    fn classes_of(&mut self, side: Side, policy: usize) -> Result<Rc<Classes>, TooLarge> {
+        let namespace = self.cluster.policies.get(policy).map(|p| p.namespace.clone()).unwrap_or_default();
+        let key = (side, namespace);
+        if let Some(classes) = self.classes.get(&key) {
+            return Ok(Rc::clone(classes));
+        }
+        let policies = self.cluster.policies.iter().enumerate();
+        let near: Vec<usize> =
+            policies.filter(|(_, p)| p.namespace == key.1 && p.rules(side).is_some()).map(|(i, _)| i).collect();
+        let mut chosen: Vec<(u32, usize, Grant)> = Vec::new();
+        for index in near {
+            let part = self.part(index, side, &Names::new())?;
+            chosen.extend(part.hosts.iter().map(|grant| (grant.host, index, *grant)));
+        }
+        chosen.sort_unstable();
+        let mut known: HashMap<Vec<(usize, Grant)>, u32> = HashMap::new();
+        let mut classes = Classes { hosts: Vec::new(), first: Vec::new() };
+        for group in chosen.chunk_by(|a, b| a.0 == b.0) {
+            let Some((host, _, _)) = group.first().copied() else { continue };
+            // By whom it is chosen for what, whoever it is itself.
+            let alike = group.iter().map(|(_, policy, grant)| (*policy, Grant { host: 0, ..*grant })).collect();
+            let class = *known.entry(alike).or_insert_with(|| {
+                classes.first.push(host);
+                id(classes.first.len().saturating_sub(1))
+            });
+            classes.hosts.push((host, class));
+        }
+        let classes = Rc::new(classes);
+        self.classes.insert(key, Rc::clone(&classes));
+        Ok(classes)
+    }
+
+    /// From changes at prefixes, and what begins at hosts, to what is allowed at each.
+    fn sweep(
+        &mut self,
+        changes: &[(Prefix, Change)],
+        classes: &Classes,
+        begins: &[Vec<u32>],
+        policy: usize,
+    ) -> Result<Vec<(Prefix, PortsId)>, TooLarge> {
         let mut nets: Vec<(Prefix, PortsId)> = Vec::new();
         let mut known: HashMap<Rc<[u32]>, PortsId> = HashMap::new();
-        // The prefixes around the one at hand, with what allows there.
-        let mut around: Vec<(Prefix, Rc<[u32]>, Option<PortsId>)> = Vec::new();
-        for group in changes.chunk_by(|a, b| a.0 == b.0) {
-            let Some((prefix, _)) = group.first().copied() else { continue };
-            while around.last().is_some_and(|(outer, _, _)| !outer.contains(&prefix)) {
+        // Where no block is, nothing is allowed.
+        let root = Around { prefix: EVERYWHERE, active: Rc::default(), ports: None, by_class: HashMap::new() };
+        let mut around: Vec<Around> = vec![root];
+        let allowed = |class: u32| begins.get(class as usize).map(Vec::as_slice).unwrap_or_default();
+        let hosts = classes.hosts.iter().filter(|(_, class)| !allowed(*class).is_empty());
+        let mut hosts = hosts
+            .filter_map(|(host, class)| Some((Prefix::host(*self.hosts.get(*host as usize)?), *class)))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .peekable();
+        let mut groups = changes.chunk_by(|a, b| a.0 == b.0).peekable();
+        loop {
+            let net = groups.peek().and_then(|group| group.first()).map(|(prefix, _)| *prefix);
+            let host = hosts.peek().map(|(prefix, _)| *prefix);
+            let Some(prefix) = [net, host].into_iter().flatten().min() else { break };
+            let group = if net == Some(prefix) { groups.next().unwrap_or_default() } else { &[] };
+            let class = if host == Some(prefix) { hosts.next().map(|(_, class)| class) } else { None };
+            while around.last().is_some_and(|outer| !outer.prefix.contains(&prefix)) {
                 around.pop();
             }
-            let (outer, outer_ports) = match around.last() {
-                Some((_, active, ports)) => (Rc::clone(active), *ports),
-                None => (Rc::from([]), None),
-            };
-            // An except is smaller than its block: nothing begins and ends at one prefix.
-            let ended: BTreeSet<u32> = group
-                .iter()
-                .filter_map(|(_, c)| if let Change::Ends(one) = c { Some(*one) } else { None })
-                .collect();
-            let mut active: Vec<u32> = outer.iter().copied().filter(|one| !ended.contains(one)).collect();
-            active.extend(group.iter().filter_map(|(_, c)| if let Change::Begins(one) = c { Some(*one) } else { None }));
-            active.sort_unstable();
-            active.dedup();
-            self.steps = self.steps.saturating_add(active.len()).saturating_add(group.len());
-            if self.steps > self.limits.steps {
-                return Err(self.too_large(policy, "prefixes and excepts"));
-            }
-            let active: Rc<[u32]> = active.into();
-            let ports = match known.get(&active) {
-                Some(ports) => *ports,
+            let outer_ports = around.last().and_then(|outer| outer.ports);
+            let asked = class.filter(|_| group.is_empty());
+            let known_of_class =
+                asked.and_then(|class| around.last().and_then(|outer| outer.by_class.get(&class)).copied());
+            self.spend(1, policy, "prefixes and excepts")?;
+            let (ports, active) = match known_of_class {
+                Some(ports) => (ports, None),
                 None => {
-                    let ports = self.union(&active, policy)?;
-                    known.insert(Rc::clone(&active), ports);
-                    ports
+                    let outer = around.last().map(|outer| Rc::clone(&outer.active)).unwrap_or_default();
+                    // An except is smaller than its block: nothing begins and ends at one prefix.
+                    let ended: BTreeSet<u32> = group.iter().filter_map(|(_, change)| change.ended()).collect();
+                    let mut active: Vec<u32> = outer.iter().copied().filter(|one| !ended.contains(one)).collect();
+                    active.extend(group.iter().filter_map(|(_, change)| change.begun()));
+                    active.extend_from_slice(class.map(allowed).unwrap_or_default());
+                    active.sort_unstable();
+                    active.dedup();
+                    self.spend(active.len().saturating_add(group.len()), policy, "prefixes and excepts")?;
+                    let active: Rc<[u32]> = active.into();
+                    let ports = match known.get(&active) {
+                        Some(ports) => *ports,
+                        None => {
+                            let ports = self.union(&active, policy)?;
+                            known.insert(Rc::clone(&active), ports);
+                            ports
+                        }
+                    };
+                    if let (Some(class), Some(outer)) = (asked, around.last_mut()) {
+                        outer.by_class.insert(class, ports);
+                    }
+                    (ports, Some(active))
                 }
             };
             let nothing = self.out.ports.get(ports.index()).is_none_or(Vec::is_empty);
             let same_as_around = outer_ports == Some(ports) || (outer_ports.is_none() && nothing);
-            if same_as_around {
-                around.push((prefix, active, outer_ports));
-            } else {
+            if !same_as_around {
                 nets.push((prefix, ports));
-                around.push((prefix, active, Some(ports)));
+            }
+            // Nothing lies in a single address.
+            if let Some(active) = active.filter(|_| prefix.length < 128) {
+                let ports = if same_as_around { outer_ports } else { Some(ports) };
+                around.push(Around { prefix, active, ports, by_class: HashMap::new() });
             }
         }
         Ok(nets)
+    }
+
+    fn spend(&mut self, steps: usize, policy: usize, what: &'static str) -> Result<(), TooLarge> {
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > self.limits.steps { Err(self.too_large(policy, what)) } else { Ok(()) }
     }
 
     /// The port list of several allowances together.
     fn union(&mut self, active: &[u32], policy: usize) -> Result<PortsId, TooLarge> {
         let lists = active.iter().filter_map(|one| self.allowances.get(*one as usize));
         let mut all: Vec<PortRule> = lists.flat_map(|list| list.iter().copied()).collect();
-        self.steps = self.steps.saturating_add(all.len());
-        if self.steps > self.limits.steps {
-            return Err(self.too_large(policy, "ports"));
-        }
+        self.spend(all.len(), policy, "ports")?;
         // Every protocol first, then the wider range first: what another covers says nothing more.
         all.sort_unstable_by_key(|r| (r.protocol, r.first, std::cmp::Reverse(r.last), r.rule));
         if let Some(every) = all.first().copied().filter(|r| r.protocol == 0) {
@@ -276,7 +401,7 @@ impl Compiler<'_> {
 
     fn part(&mut self, index: usize, side: Side, names: &Names) -> Result<Rc<Part>, TooLarge> {
         let Some(policy) = self.cluster.policies.get(index) else {
-            return Ok(Rc::new(Part { changes: Vec::new() }));
+            return Ok(Rc::default());
         };
         let used = used_names(policy);
         let own: Names = names
@@ -288,7 +413,7 @@ impl Compiler<'_> {
         if let Some(part) = self.parts.get(&key) {
             return Ok(Rc::clone(part));
         }
-        let mut part = Part { changes: Vec::new() };
+        let mut part = Part::default();
         for (rule_index, rule) in policy.rules(side).unwrap_or_default().iter().enumerate() {
             let place = Place { index, side, rule: id(rule_index) };
             if rule.peers.is_empty() {
@@ -298,6 +423,8 @@ impl Compiler<'_> {
                 self.peer(&mut part, policy, place, rule, Some(peer), &key.2)?;
             }
         }
+        part.hosts.sort_unstable();
+        part.hosts.dedup();
         let part = Rc::new(part);
         self.parts.insert(key, Rc::clone(&part));
         Ok(part)
@@ -315,6 +442,7 @@ impl Compiler<'_> {
     ) -> Result<(), TooLarge> {
         let peer = peer_index.and_then(|i| rule.peers.get(i));
         let peer_id = peer_index.map(id);
+        let by = (place.rule, peer_id);
         // What is allowed whoever the destination is; and, for egress, names whose numbers each destination gives.
         let mut numbers: Vec<PortRule> = Vec::new();
         let mut open_names: Vec<(&str, u8, RuleId)> = Vec::new();
@@ -338,28 +466,26 @@ impl Compiler<'_> {
             }
         }
         let chosen = |c: &Cluster, pod: &super::cluster::Pod| peer.is_none_or(|p| p.chooses(c, &policy.namespace, pod));
-        if !numbers.is_empty() {
-            match peer {
-                None => {
-                    let allowance = self.allowance(&numbers);
-                    part.changes.push((EVERYWHERE, Change::Begins(allowance)));
+        match peer {
+            None => {
+                let allowance = self.allowance(&numbers);
+                part.nets.push((EVERYWHERE, Change::Begins(allowance)));
+            }
+            Some(Peer::Block { net, ipv4, except }) => {
+                let allowance = self.allowance(&numbers);
+                part.nets.push((*net, Change::Begins(allowance)));
+                part.nets.extend(except.iter().map(|e| (*e, Change::Ends(allowance))));
+                // A block of IPv6 never holds IPv4, whose addresses lie inside `::/0` in this form.
+                if !ipv4 && net.contains(&IPV4) {
+                    part.nets.push((IPV4, Change::Ends(allowance)));
                 }
-                Some(Peer::Block { net, ipv4, except }) => {
-                    let allowance = self.allowance(&numbers);
-                    part.changes.push((*net, Change::Begins(allowance)));
-                    part.changes.extend(except.iter().map(|e| (*e, Change::Ends(allowance))));
-                    // A block of IPv6 never holds IPv4, whose addresses lie inside `::/0` in this form.
-                    if !ipv4 && net.contains(&IPV4) {
-                        part.changes.push((IPV4, Change::Ends(allowance)));
-                    }
-                }
-                Some(Peer::Pods { .. }) => {
-                    let allowance = self.allowance(&numbers);
-                    for (i, pod) in self.cluster.pods.iter().enumerate().filter(|(_, pod)| pod.is_held()) {
-                        if chosen(self.cluster, pod) {
-                            let own = self.cluster.own_addresses(i, pod);
-                            part.changes.extend(own.map(|a| (Prefix::host(a), Change::Begins(allowance))));
-                        }
+            }
+            Some(Peer::Pods { .. }) => {
+                let allowance = self.allowance(&numbers);
+                for (i, pod) in self.cluster.pods.iter().enumerate().filter(|(_, pod)| pod.is_held()) {
+                    if chosen(self.cluster, pod) {
+                        let hosts = self.hosts_of(i, pod);
+                        part.hosts.extend(hosts.map(|host| Grant { host, by, allowance }));
                     }
                 }
             }
@@ -381,14 +507,17 @@ impl Compiler<'_> {
                 Some(Peer::Block { .. }) => false,
                 _ => chosen(self.cluster, pod),
             };
-            for address in self.cluster.own_addresses(i, pod) {
-                if whole || peer.is_some_and(|p| p.holds(&address)) {
-                    let allowance = self.allowance(&resolved);
-                    part.changes.push((Prefix::host(address), Change::Begins(allowance)));
-                }
-            }
+            let allowance = self.allowance(&resolved);
+            let meant = self.cluster.own_addresses(i, pod).filter(|a| whole || peer.is_some_and(|p| p.holds(a)));
+            let meant = meant.filter_map(|a| self.host_ids.get(&a).copied());
+            part.hosts.extend(meant.map(|host| Grant { host, by, allowance }));
         }
         Ok(())
+    }
+
+    /// The hosts that are a pod's own addresses.
+    fn hosts_of<'a>(&'a self, index: usize, pod: &'a super::cluster::Pod) -> impl Iterator<Item = u32> + 'a {
+        self.cluster.own_addresses(index, pod).filter_map(|a| self.host_ids.get(&a)).copied()
     }
 
     fn allowance(&mut self, ports: &[PortRule]) -> u32 {

@@ -1,7 +1,7 @@
 //! NetworkPolicies (networking.k8s.io/v1): from Kubernetes objects to what may connect to what.
 //!
 //! Objects come in ([`objects`]); one state of the cluster is made of them ([`cluster`], with what the API server would
-//! refuse told as problems, and [`services`]); the compiled form goes out ([`compile`], [`compiled`]), which the userspace
+//! refuse told as problems, and [`services`]); the compiled form goes out ([`mod@compile`], [`compiled`]), which the userspace
 //! evaluator and the kernel's maps share. [`kube_router`] predicts what kube-router makes of the same objects.
 
 pub mod cluster;

@@ -91,7 +91,9 @@ pub struct Translation {
     pub via: Via,
     /// Where it goes, one of these; empty when the node refuses for want of endpoints.
     pub destinations: Vec<(Address, u16)>,
-    /// On another node than the sender's the sender may be seen under its node's address.
+    /// The node (an index) that translates, when known.
+    pub by: Option<usize>,
+    /// On another node than that the sender is seen under the address of the node that translated.
     pub hides_source: bool,
     /// The Service is assumed, and so are its endpoints.
     pub assumed: bool,
@@ -160,6 +162,8 @@ impl Cluster {
                 name: format!("Service {}", service.full_name()),
                 via: if cluster { Via::ClusterIp } else { Via::External },
                 destinations: found.used(ipv4, only_on),
+                // A sender outside sends to some node, which the address may name.
+                by: node.or_else(|| self.node_addresses.get(to).copied()),
                 hides_source: !cluster && !service.keeps_source,
                 assumed: service.assumed,
             });
@@ -173,6 +177,7 @@ impl Cluster {
                     name: format!("Service {}", service.full_name()),
                     via: if own { Via::NodePort } else { Via::OtherNodePort },
                     destinations: found.used(ipv4, (!own && service.keeps_source).then_some(Some(at))),
+                    by: Some(at),
                     hides_source: !own || !service.keeps_source,
                     assumed: service.assumed,
                 });
@@ -187,6 +192,7 @@ impl Cluster {
                     name: format!("Pod {}", pod.full_name()),
                     via: if own { Via::HostPort } else { Via::OtherHostPort },
                     destinations: vec![(address, found.number)],
+                    by: Some(at),
                     hides_source: !own,
                     assumed: false,
                 });

@@ -614,18 +614,20 @@ impl State {
         };
         let mut prediction = match facts.translation.filter(|t| !t.at_sender()) {
             None => kube_router::predict(&self.cluster, &packet),
-            Some(_) => {
-                // The sender's node sees what was sent; the other node translates, and sees the sender's node.
+            Some(translation) => {
+                // The sender's node sees what was sent; the other node translates.
                 let (to, port) = facts.sent_to;
-                let here = Packet { to, port, translated: false, ..packet };
-                let here = kube_router::predict(&self.cluster, &here);
-                let node = self.sender_node(facts.from);
-                match (here.outcome, node) {
-                    (Outcome::Allow, Some(node)) => {
-                        kube_router::predict(&self.cluster, &Packet { from: Sender::Node(node), ..packet })
-                    }
-                    _ => here,
-                }
+                let here = kube_router::predict(&self.cluster, &Packet { to, port, translated: false, ..packet });
+                let Some(by) = translation.by.filter(|_| here.outcome == Outcome::Allow) else { return here };
+                // What a pod sends to another node's address, its own node sends for it.
+                let arriving = match (sender, self.sender_node(facts.from)) {
+                    (Sender::Pod(_), Some(node)) => Sender::Node(node),
+                    (other, _) => other,
+                };
+                let on_it = self.cluster.pod_at(&packet.to).is_some_and(|(_, pod)| pod.node == Some(by));
+                let hidden = translation.hides_source && !on_it;
+                let from = if hidden { Sender::Node(by) } else { arriving };
+                kube_router::predict(&self.cluster, &Packet { from, ..packet })
             }
         };
         let of_node = matches!(facts.from, Source::HostPod(_) | Source::Node(_));

@@ -397,14 +397,19 @@ impl State {
             Some(source) => self.compiled.decide_for(id, Side::Ingress, &source, facts.protocol, port),
         };
         let decision = decide(source);
-        // Node ports and load balancers' addresses: another node sees the sender's node as the source.
-        let hidden = facts.translation.is_some_and(|t| t.hides_source) && sender_node != pod.node;
-        if hidden && decide(of_node(sender_node)).allows() != decision.allows() {
+        // Node ports and load balancers' addresses: another node than the one that translated sees that one as the
+        // source; and what a pod sends to another node's address, its own node sends for it.
+        let hiding = facts.translation.filter(|t| t.hides_source).into_iter().flat_map(|t| {
+            let sent_for = sender_node.filter(|_| !t.at_sender());
+            t.by.into_iter().chain(sent_for)
+        });
+        let mut hiding = hiding.filter(|node| Some(*node) != pod.node);
+        if hiding.any(|node| decide(of_node(Some(node))).allows() != decision.allows()) {
             return self.isolated(
                 Word::Undefined,
                 set,
-                "the sender's node puts its own address in place of the sender's: whether policies look at the one or \
-                 the other is left open, and here it matters",
+                "a node puts its own address in place of the sender's: whether policies look at the one or the other is \
+                 left open, and here it matters",
             );
         }
         match decision {

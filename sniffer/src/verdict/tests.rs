@@ -240,6 +240,15 @@ fn a_source_that_a_node_hides_is_left_open_where_it_matters() {
     w.says("x/b", "x/s:80/TCP", "deny", "deny");
     w.says("x/a", "192.0.2.1:30080/TCP", "undefined", "deny");
     w.says("x/b", "192.0.2.1:30080/TCP", "deny", "deny");
+    // From outside: the node that the port belongs to translates, and hides the source from other nodes only.
+    w.says("203.0.113.9", "192.0.2.2:30080/TCP", "deny", "deny");
+    let w = world(&[
+        service("s", json!({"type": "NodePort", "clusterIP": "10.43.0.5", "selector": {"pod": "c"},
+                            "ports": [{"port": 80, "nodePort": 30080}]})),
+        ingress("c", json!([{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}])),
+    ]);
+    w.says("203.0.113.9", "192.0.2.2:30080/TCP", "allow", "allow");
+    w.says("203.0.113.9", "192.0.2.1:30080/TCP", "undefined", "deny");
 }
 
 #[test]

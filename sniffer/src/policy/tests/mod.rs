@@ -299,6 +299,15 @@ proptest! {
     }
 }
 
+/// Hosts are put into classes by who chooses them, whatever the port names of rules come to in one destination.
+#[test]
+fn rules_of_names_alone_keep_their_peers_apart() {
+    let rule = |pod: &str, port: &str| {
+        json!({"from": [{"podSelector": {"matchLabels": {"pod": pod}}}], "ports": [{"port": port}]})
+    };
+    check(vec![policy(0, "x", &json!({"policyTypes": ["Ingress"], "ingress": [rule("a", "web"), rule("b", "serve-81-tcp")]}))]);
+}
+
 #[test]
 fn pods_that_the_same_policies_select_share_a_set_and_what_says_nothing_new_is_left_out() {
     let mut all = cluster();
