@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod deny;
 pub mod select;
+pub mod verdict;
+pub mod wire;
 
 /// The program for packets that come in on an interface: sent by the pod behind a host-side veth.
 pub const PROGRAM_INGRESS: &str = "fs_ingress";

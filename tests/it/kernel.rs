@@ -14,6 +14,7 @@ mod as_root {
     mod live;
     mod servers;
     mod traffic;
+    mod verdicts;
 }
 
 /// The names of the programs on both TCX hooks of an interface of this thread's namespace; none when it is not there.
