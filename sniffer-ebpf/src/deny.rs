@@ -116,6 +116,28 @@ pub struct EndpointKey {
     pub address: [u8; 16],
 }
 
+/// Octets of [`EndpointKey`].
+pub const ENDPOINT_KEY: usize = 20;
+const _: () = assert!(size_of::<EndpointKey>() == ENDPOINT_KEY);
+
+impl EndpointKey {
+    /// The map's octets.
+    pub fn to_octets(self) -> [u8; ENDPOINT_KEY] {
+        let mut octets = [0; ENDPOINT_KEY];
+        let (slot, address) = octets.split_at_mut(4);
+        slot.copy_from_slice(&self.slot.to_ne_bytes());
+        address.copy_from_slice(&self.address);
+        octets
+    }
+
+    /// From the map's octets.
+    pub fn from_octets(octets: [u8; ENDPOINT_KEY]) -> Self {
+        let mut rest = octets.as_slice();
+        let slot = u32::from_ne_bytes(take(&mut rest).unwrap_or_default());
+        Self { slot, address: take(&mut rest).unwrap_or_default() }
+    }
+}
+
 /// What an address is held to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
@@ -132,7 +154,31 @@ pub struct Endpoint {
     pub reserved: u32,
 }
 
+/// Octets of [`Endpoint`].
+pub const ENDPOINT: usize = 24;
+const _: () = assert!(size_of::<Endpoint>() == ENDPOINT);
+
 impl Endpoint {
+    /// The map's octets.
+    pub fn to_octets(self) -> [u8; ENDPOINT] {
+        let mut octets = [0; ENDPOINT];
+        let (pod, rest) = octets.split_at_mut(8);
+        pod.copy_from_slice(&self.pod.to_ne_bytes());
+        let words = [self.egress, self.ingress, self.flags, 0];
+        for (word, value) in rest.chunks_exact_mut(4).zip(words) {
+            word.copy_from_slice(&value.to_ne_bytes());
+        }
+        octets
+    }
+
+    /// From the map's octets.
+    pub fn from_octets(octets: [u8; ENDPOINT]) -> Self {
+        let mut rest = octets.as_slice();
+        let pod = u64::from_ne_bytes(take(&mut rest).unwrap_or_default());
+        let mut word = || u32::from_ne_bytes(take(&mut rest).unwrap_or_default());
+        Self { pod, egress: word(), ingress: word(), flags: word(), reserved: 0 }
+    }
+
     /// Nothing is said of the address.
     pub const NONE: Self = Self { pod: 0, egress: 0, ingress: 0, flags: 0, reserved: 0 };
 
@@ -214,6 +260,33 @@ pub struct Chunk {
 pub const CHUNK_WORDS: usize = 2 + 3 * RANGES;
 const _: () = assert!(size_of::<Chunk>() == CHUNK_WORDS * 2);
 
+impl Chunk {
+    /// The map's words, of at most [`RANGES`] ranges.
+    pub fn to_words(ranges: &[PortRange], more: bool) -> [u16; CHUNK_WORDS] {
+        let mut words = [0; CHUNK_WORDS];
+        let (head, rest) = words.split_at_mut(2);
+        let [a, b, c, d] = u32::from(more).to_ne_bytes();
+        head.copy_from_slice(&[u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]);
+        let ranges = ranges.iter().chain(core::iter::repeat(&PortRange::NOTHING));
+        for (word, range) in rest.chunks_exact_mut(3).zip(ranges) {
+            word.copy_from_slice(&[range.first, range.last, range.protocol]);
+        }
+        words
+    }
+
+    /// The ranges in the map's words, and whether another chunk follows.
+    pub fn from_words(words: &[u16; CHUNK_WORDS]) -> ([PortRange; RANGES], bool) {
+        let mut ranges = [PortRange::NOTHING; RANGES];
+        let (head, rest) = words.split_at(2);
+        for (range, word) in ranges.iter_mut().zip(rest.chunks_exact(3)) {
+            if let [first, last, protocol] = *word {
+                *range = PortRange { first, last, protocol };
+            }
+        }
+        (ranges, head.iter().any(|word| *word != 0))
+    }
+}
+
 /// A pod's host-side veth, or another interface that frames may come from.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(C)]
@@ -229,6 +302,30 @@ pub struct Veth {
 }
 
 impl Veth {
+    /// The map's octets.
+    pub fn to_octets(self) -> [u8; VETH] {
+        let mut octets = [0; VETH];
+        let (pod, rest) = octets.split_at_mut(8);
+        pod.copy_from_slice(&self.pod.to_ne_bytes());
+        let (address, rest) = rest.split_at_mut(16);
+        address.copy_from_slice(&self.address);
+        let (mac, flags) = rest.split_at_mut(6);
+        mac.copy_from_slice(&self.mac);
+        flags.copy_from_slice(&self.flags.to_ne_bytes());
+        octets
+    }
+
+    /// From the map's octets.
+    pub fn from_octets(octets: [u8; VETH]) -> Self {
+        let mut rest = octets.as_slice();
+        Self {
+            pod: u64::from_ne_bytes(take(&mut rest).unwrap_or_default()),
+            address: take(&mut rest).unwrap_or_default(),
+            mac: take(&mut rest).unwrap_or_default(),
+            flags: u16::from_ne_bytes(take(&mut rest).unwrap_or_default()),
+        }
+    }
+
     /// Nothing is known of the interface.
     pub const NONE: Self = Self { pod: 0, address: [0; 16], mac: [0; 6], flags: 0 };
 }

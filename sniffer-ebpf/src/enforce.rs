@@ -47,6 +47,9 @@ mod programs {
     #[map(name = "FD_COUNTS")]
     static COUNTS: PerCpuHashMap<u32, Counts> = PerCpuHashMap::with_max_entries(VETHS_MAX, ON_DEMAND);
 
+    /// Two updates while one packet is decided do not happen; should they, it is dropped.
+    const TRIES: u32 = 2;
+
     /// Room to work in: more than the 512 octets of stack.
     #[repr(C)]
     struct Room {
@@ -154,8 +157,7 @@ mod programs {
         let (interface, came_from, token, tagged, length) = unsafe {
             ((*skb).ifindex, (*skb).ingress_ifindex, (*skb).priority, (*skb).vlan_present != 0, (*skb).len)
         };
-        let generation = ACTIVE.get(0).copied().unwrap_or(0);
-        let Some(config) = CONFIG.get(generation & 1) else { return TC_ACT_UNSPEC };
+        let Some(config) = CONFIG.get(active() & 1) else { return TC_ACT_UNSPEC };
         if config.mode == Mode::Off as u32 {
             hand_on(context, hook, token, Reason::Off);
             return TC_ACT_UNSPEC;
@@ -164,14 +166,29 @@ mod programs {
         // SAFETY: a per-CPU value, and no program of these is interrupted by another: they run with softirqs disabled. Each
         // of its parts is used through one reference.
         let (work, told, world) = unsafe {
-            (*room).endpoint.slot = generation & 1;
             let world = Maps { endpoint: &raw mut (*room).endpoint, peer: &raw mut (*room).peer };
             (&mut (*room).work, &mut (*room).told, world)
         };
-        work.here = Here { hook, interface, came_from, token, generation };
-        work.config = *config;
         read(context, tagged, &mut work.frame);
-        decide(&world, work);
+        // While it decided, the generation may have ended, and userspace may have begun to write the next but one into the
+        // slot that was read. Then nothing of that holds.
+        let mut settled = false;
+        for _ in 0..TRIES {
+            let generation = active();
+            let Some(config) = CONFIG.get(generation & 1) else { break };
+            // SAFETY: as above.
+            unsafe { (*room).endpoint.slot = generation & 1 };
+            work.here = Here { hook, interface, came_from, token, generation };
+            work.config = *config;
+            decide(&world, work);
+            settled = active() == generation;
+            if settled {
+                break;
+            }
+        }
+        if !settled {
+            return TC_ACT_SHOT;
+        }
         let denied = work.outcome.reason.denies();
         let dropped = denied && work.config.mode == Mode::Deny as u32;
         let counts = count(interface, work.outcome.reason, dropped);
@@ -183,6 +200,13 @@ mod programs {
         }
         hand_on(context, hook, token, work.outcome.reason);
         TC_ACT_UNSPEC
+    }
+
+    /// The generation that counts now, which another CPU may change.
+    #[inline(always)]
+    fn active() -> u32 {
+        // SAFETY: the map's only word; it is written whole.
+        ACTIVE.get_ptr(0).map_or(0, |word| unsafe { word.read_volatile() })
     }
 
     /// A step of its own: whatever was read, the verifier goes on from here once.

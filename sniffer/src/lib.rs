@@ -48,7 +48,11 @@ pure! {
 #[cfg(feature = "edge")]
 pub mod capture;
 #[cfg(feature = "edge")]
+pub mod enforce;
+#[cfg(feature = "edge")]
 pub mod export;
+#[cfg(feature = "edge")]
+mod links;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]
