@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, RingBuf, lpm_trie};
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
@@ -155,17 +155,14 @@ impl Kernel {
                 }
             }
         }
-        let gone: Vec<u32> = self.veths.keys().flatten().filter(|index| !self.has(*index)).collect();
-        for index in gone {
-            // One that is only routed from is named again when it is seen.
-            let _ = self.veths.remove(&index);
-            let _ = self.counts.remove(&index);
-        }
         Ok(())
     }
 
-    fn has(&self, index: u32) -> bool {
-        self.attached.range((index, Place::FromPod)..=(index, Place::Bridge)).next().is_some()
+    /// Forgets the interfaces that are not there.
+    pub(super) fn retain(&mut self, present: &BTreeSet<u32>) {
+        let known = self.veths.keys().flatten().chain(self.attached.iter().map(|(index, _)| *index));
+        let gone: BTreeSet<u32> = known.filter(|index| !present.contains(index)).collect();
+        gone.into_iter().for_each(|index| self.forget(index));
     }
 
     fn adopt_one(&mut self, path: &Path, place: Place) -> Result<(), EnforceError> {
@@ -197,7 +194,7 @@ impl Kernel {
             .and_then(|id| program.take_link(id))
             .map_err(error)?;
         let link: FdLink =
-            link.try_into().map_err(|error: aya::programs::LinkError| EnforceError::Object(error.to_string()))?;
+            link.try_into().map_err(|error: LinkError| EnforceError::Object(error.to_string()))?;
         let path = self.link_pin(index, place);
         // Of an interface whose number was used before.
         let _ = std::fs::remove_file(&path);
@@ -258,8 +255,9 @@ impl Kernel {
         }
         for entry in self.sets.iter() {
             let (key, list) = entry?;
+            let data = key.data();
             let (Some(length), Some((set, address))) =
-                (key.prefix_len().checked_sub(32), key.data().split_first_chunk::<4>())
+                (key.prefix_len().checked_sub(32), data.split_first_chunk::<4>())
             else {
                 continue;
             };

@@ -109,6 +109,8 @@ pub(super) struct Manner {
     pub(super) config: Config,
     /// This node's addresses: those that its interfaces have.
     pub(super) own: BTreeSet<Address>,
+    /// Addresses of pods that were learnt elsewhere, with the pods' numbers.
+    pub(super) learned: BTreeMap<Address, u64>,
 }
 
 /// The steps, and what had to be left out.
@@ -128,21 +130,31 @@ impl Tables {
         let mut next = self.clone();
         let mut plan = Plan::default();
         let mut writer = Writer::new(self);
-        let mut number = |set: SetId, plan: &mut Plan, next: &mut Self| writer.set(compiled, set, plan, next);
-
-        let mut wanted: BTreeMap<Address, Endpoint> = BTreeMap::new();
-        for (address, endpoint) in &compiled.endpoints {
-            let Some(pod) = compiled.pods.get(endpoint.pod.index()) else { continue };
-            let mut held = Endpoint { pod: number_of(pod), ..Endpoint::NONE };
-            if let Some(set) = endpoint.egress {
+        let mut hold = |number: u64, egress: Option<SetId>, ingress: Option<SetId>| {
+            let mut held = Endpoint { pod: number, ..Endpoint::NONE };
+            if let Some(set) = egress {
                 held.flags |= endpoint_flag::EGRESS;
-                held.egress = number(set, &mut plan, &mut next);
+                held.egress = writer.set(compiled, set, &mut plan, &mut next);
             }
-            if let Some(set) = endpoint.ingress {
+            if let Some(set) = ingress {
                 held.flags |= endpoint_flag::INGRESS;
-                held.ingress = number(set, &mut plan, &mut next);
+                held.ingress = writer.set(compiled, set, &mut plan, &mut next);
             }
-            wanted.insert(*address, held);
+            held
+        };
+        let mut wanted: BTreeMap<Address, Endpoint> = BTreeMap::new();
+        if !manner.learned.is_empty() {
+            let pods: HashMap<u64, &PodRef> = compiled.pods.iter().map(|pod| (number_of(pod), pod)).collect();
+            for (address, number) in &manner.learned {
+                if let Some(pod) = pods.get(number) {
+                    wanted.insert(*address, hold(*number, pod.egress, pod.ingress));
+                }
+            }
+        }
+        for (address, endpoint) in &compiled.endpoints {
+            if let Some(pod) = compiled.pods.get(endpoint.pod.index()) {
+                wanted.insert(*address, hold(number_of(pod), endpoint.egress, endpoint.ingress));
+            }
         }
         for address in &manner.own {
             // What a pod claims of the node's stays the node's.

@@ -15,7 +15,7 @@ use super::choose::POD_BRIDGES;
 use super::clsact;
 use crate::links::{Link, ways_out};
 use super::tc::Tc;
-use super::{AttachBy, LiveError, Options, missing_capabilities, permission, watch};
+use super::{AttachBy, LiveError, Options, missing_capabilities, permission};
 
 /// Where a fedisniff pins what is to outlive it.
 pub(super) const PINS: &str = "/sys/fs/bpf/fedisniff";
