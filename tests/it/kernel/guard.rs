@@ -110,10 +110,6 @@ pub(super) fn deny_all(pod: &str) -> Value {
     policy("deny-all", pod, json!({"policyTypes": ["Egress", "Ingress"]}))
 }
 
-pub(super) fn deny_egress(pod: &str) -> Value {
-    policy("deny-egress", pod, json!({"policyTypes": ["Egress"]}))
-}
-
 /// What marks a frame of a test, before its number.
 const MARK: &[u8; 8] = b"fedimark";
 

@@ -2,14 +2,18 @@
 //! and what passes all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
-use sniffer::enforce::{Enforcer, Options};
+use serde_json::{Value, json};
+use sniffer::enforce::{Enforcer, Hook, Options, Reason};
 
 use crate::kernel::guard::{
-    Bpffs, Lookout, audit, cluster, deny_all, ethernet, guard, icmp, ipv4, ipv6, mac, marked, options, send, tcp,
-    told, udp,
+    Bpffs, Lookout, audit, cluster, compiled, deny_all, ethernet, guard, icmp, ipv4, ipv6, mac, marked, options,
+    policy, send, tcp, told, udp,
 };
 use crate::kernel::node::Node;
+use crate::kernel::peers::{Client, serve};
 
 const A: [u8; 4] = [10, 42, 0, 10];
 const B: [u8; 4] = [10, 42, 0, 20];
@@ -37,7 +41,7 @@ fn node(what: &str) -> Node {
     node.ip("outside", "address add 2001:db8::1/64 dev eth0 nodad");
     node.run("node", "sh", &["-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"]);
     // An IPv6 address is of use once nobody else has claimed it (RFC 4862 section 5.4).
-    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    std::thread::sleep(Duration::from_millis(2_500));
     node
 }
 
@@ -204,4 +208,150 @@ fn options_are_what_a_command_line_can_say() {
     assert_eq!(words.len(), sniffer::enforce::OPEN.len());
     assert!(words.iter().all(|word| sniffer::enforce::open(word).is_some_and(|r| r.word() == *word)));
     let _: Options = Options::default();
+}
+
+/// Whether a pod can connect, as far as one sees within a moment.
+fn connects(node: &Node, from: &str, to: &str) -> bool {
+    let to: std::net::SocketAddr = to.parse().expect("an address");
+    let connect = move || std::net::TcpStream::connect_timeout(&to, Duration::from_millis(400)).is_ok();
+    node.inside(from, connect).join().expect("no panic")
+}
+
+/// An exchange with a server that answers `/NUMBER/…`, from a pod; it panics when anything is missing.
+fn exchange(node: &Node, from: &str, to: &str, octets: usize) {
+    let to = to.to_owned();
+    let ask = move || Client::connect(&to, &to).ask(&format!("/{octets}/x"), octets / 4);
+    let talk = node.inside(from, ask).join().expect("the exchange");
+    assert!(talk.whole);
+}
+
+fn allow_egress(pod: &str, rule: Value) -> Value {
+    policy("allow", pod, json!({"policyTypes": ["Egress"], "egress": [rule]}))
+}
+
+#[test]
+fn what_policies_allow_and_its_answers_pass_and_nothing_else() {
+    let node = node("pass");
+    for (pod, address) in [
+        ("a", "0.0.0.0:8080"),
+        ("b", "0.0.0.0:8080"),
+        ("b", "0.0.0.0:8081"),
+        ("outside", "0.0.0.0:8080"),
+        ("node", "0.0.0.0:10250"),
+        ("b", "[fd00:42::20]:8080"),
+    ] {
+        serve(&node, pod, address);
+    }
+    let bpffs = Bpffs::mount();
+    let to_b = json!({"to": [{"podSelector": {"matchLabels": {"pod": "b"}}}],
+                      "ports": [{"protocol": "TCP", "port": 8080}]});
+    let from_b = policy("from-b", "a", json!({"policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}));
+    let objects = [cluster(&[("a", 10), ("b", 20)]), vec![allow_egress("a", to_b), from_b]].concat();
+    let enforcer = guard(&node, options(&bpffs), &objects, 2);
+    // Allowed, and large enough that packets are cut and acknowledged on the way.
+    exchange(&node, "a", "10.42.0.20:8080", 3_000_000);
+    exchange(&node, "a", "[fd00:42::20]:8080", 3_000_000);
+    // A pod that may connect to nobody answers those who may connect to it, its own node always.
+    exchange(&node, "b", "10.42.0.10:8080", 3_000_000);
+    exchange(&node, "node", "10.42.0.10:8080", 3_000_000);
+    for (from, to) in [
+        ("a", "10.42.0.20:8081"),
+        ("a", "192.0.2.1:8080"),
+        ("a", "192.0.2.2:10250"),
+        ("a", "10.42.0.1:10250"),
+        ("outside", "10.42.0.10:8080"),
+    ] {
+        assert!(!connects(&node, from, to), "{from} to {to}: {:#?}", enforcer.standing());
+    }
+    // Whom no policy isolates is as before.
+    exchange(&node, "b", "192.0.2.1:8080", 1_000_000);
+    exchange(&node, "outside", "10.42.0.20:8081", 1_000_000);
+    assert!(connects(&node, "b", "10.42.0.1:10250"));
+    let event = told(&enforcer, "ingress is told", |e| e.reason == Reason::Ingress);
+    assert_eq!(event.policies, ["x/from-b"], "{event}");
+    let event = told(&enforcer, "the bridge's address is told", |e| e.reason == Reason::OwnNode);
+    assert_eq!((event.hook, event.pod.as_deref()), (Hook::Bridge, Some("x/a")), "{event}");
+    drop(enforcer);
+    // One case that is left open is let pass, and no other with it.
+    let lenient = Options { allow: vec![Reason::OwnNode], ..options(&bpffs) };
+    let enforcer = guard(&node, lenient, &objects, 2);
+    assert!(connects(&node, "a", "10.42.0.1:10250") && connects(&node, "a", "192.0.2.2:10250"));
+    assert!(!connects(&node, "a", "192.0.2.1:8080") && !connects(&node, "a", "10.42.0.20:8081"));
+    drop(enforcer);
+}
+
+#[test]
+fn a_service_is_decided_by_where_it_leads() {
+    let node = node("service");
+    for (of, address) in [("b", "0.0.0.0:8080"), ("a", "0.0.0.0:8080"), ("outside", "0.0.0.0:8080")] {
+        serve(&node, of, address);
+    }
+    for (service, to) in [("20", "10.42.0.20"), ("99", "192.0.2.1"), ("10", "10.42.0.10")] {
+        let (service, to) = (format!("10.43.0.{service}/32"), format!("{to}:8080"));
+        let rule = ["-t", "nat", "-A", "PREROUTING", "-d", &service, "-p", "tcp", "--dport", "80", "-j", "DNAT"];
+        node.run("node", "iptables", &[&rule[..], &["--to-destination", &to]].concat());
+    }
+    // As kube-proxy does it for a pod that reaches itself.
+    let hairpin = ["-s", "10.42.0.10/32", "-d", "10.42.0.10/32", "-j", "MASQUERADE"];
+    node.run("node", "iptables", &[&["-t", "nat", "-A", "POSTROUTING"][..], &hairpin].concat());
+    assert!(connects(&node, "a", "10.43.0.99:80"), "without denial the Service leads outside");
+    let bpffs = Bpffs::mount();
+    // The policy that the seed has: it names pods and Services by one range.
+    let seed = allow_egress("a", json!({"to": [{"ipBlock": {"cidr": "10.42.0.0/15"}}]}));
+    let pods = cluster(&[("a", 10), ("b", 20)]);
+    let enforcer = guard(&node, options(&bpffs), &[pods.clone(), vec![seed]].concat(), 2);
+    exchange(&node, "a", "10.43.0.20:80", 3_000_000);
+    assert!(!connects(&node, "a", "10.43.0.99:80"), "its range is allowed, where it leads is not");
+    let event = told(&enforcer, "it is told", |e| e.reason == Reason::Egress);
+    assert_eq!((event.destination.1, event.hook), (8080, Hook::Bridge), "as translated: {event}");
+    // The other end's policy counts as well.
+    let shut = policy("shut", "b", json!({"policyTypes": ["Ingress"]}));
+    enforcer.update(compiled(&[pods, vec![shut]].concat())).expect("room");
+    assert!(!connects(&node, "a", "10.43.0.20:80"));
+}
+
+#[test]
+fn what_is_established_and_forbidden_now_is_cut_and_the_rest_goes_on() {
+    let node = node("cut");
+    serve(&node, "outside", "0.0.0.0:8080");
+    serve(&node, "b", "0.0.0.0:8080");
+    let bpffs = Bpffs::mount();
+    let pods = cluster(&[("a", 10), ("b", 20)]);
+    let with = |blocks: &[&str]| {
+        let to: Vec<Value> = blocks.iter().map(|block| json!({"ipBlock": {"cidr": block}})).collect();
+        compiled(&[pods.clone(), vec![allow_egress("a", json!({"to": to}))]].concat())
+    };
+    let enforcer = guard(&node, options(&bpffs), &pods, 2);
+    enforcer.update(with(&["10.42.0.20/32", "192.0.2.1/32"])).expect("room");
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (tell, answers) = std::sync::mpsc::channel();
+    let thread = node.inside("a", move || {
+        let open = |to: &str| {
+            let stream = std::net::TcpStream::connect(to).expect("it is allowed");
+            stream.set_read_timeout(Some(Duration::from_millis(600))).expect("a timeout");
+            stream
+        };
+        let mut streams = [open("10.42.0.20:8080"), open("192.0.2.1:8080")];
+        while asked.recv().is_ok() {
+            let got = streams.each_mut().map(|stream| {
+                let _ = stream.write_all(b"GET /10/x HTTP/1.1\r\n\r\n");
+                stream.read(&mut [0; 1000]).is_ok_and(|length| length > 0)
+            });
+            tell.send(got).expect("the test waits");
+        }
+    });
+    let ask = move || {
+        ask.send(()).expect("it runs");
+        answers.recv_timeout(Duration::from_secs(10)).expect("it answers")
+    };
+    assert_eq!(ask(), [true, true]);
+    enforcer.update(with(&["10.42.0.20/32"])).expect("room");
+    assert_eq!(ask(), [true, false], "one is cut");
+    enforcer.update(with(&["10.42.0.20/32", "192.0.2.1/32"])).expect("room");
+    assert_eq!(ask(), [true, true], "TCP sends again what was held up");
+    enforcer.switch_off().expect("off");
+    assert_eq!(ask(), [true, true]);
+    drop(ask);
+    thread.join().expect("no panic");
 }
