@@ -13,7 +13,7 @@
 //! The pure modules (`frame` to `view`, and `pipeline`, which joins them) have no clock, file, socket, thread or
 //! environment: time comes with the frame. Each stage has the same shape: `push(input, out)`, `deadline()`,
 //! `expire(now, out)`, `finish(out)`. Bad input is a value (an [`http::Anomaly`], a gap, a count), never an error
-//! and never a panic. The edges (`capture`, `store`, `export`, `viewer`) touch the world and need the feature `edge`.
+//! and never a panic. The edges (`capture`, `cluster`, `store`, `export`, `viewer`) touch the world and need the feature `edge`.
 
 macro_rules! pure {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -47,6 +47,8 @@ pure! {
 
 #[cfg(feature = "edge")]
 pub mod capture;
+#[cfg(feature = "edge")]
+pub mod cluster;
 #[cfg(feature = "edge")]
 pub mod enforce;
 #[cfg(feature = "edge")]

@@ -10,6 +10,7 @@ mod hostile;
 mod kernel;
 mod lab;
 mod netns;
+mod policy;
 mod recovery;
 mod tidy;
 mod tshark;

@@ -1,10 +1,11 @@
 //! The command line: arguments in, an exit code out. One file per subcommand.
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage; 128 + N when signal N ended the work early (what was done is kept).
+//! Exit codes: 0 done, 1 failed, 2 usage; 3 "denied" of `policy explain`; 128 + N when signal N ended the work early (what was done is kept).
 
 mod doctor;
 mod export;
 mod memory;
+mod policy;
 mod print;
 mod read;
 mod serve;
@@ -42,6 +43,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Write a store's exchanges to a file: HAR, pcapng or JSON lines.
     Export(export::Arguments),
+    /// Ask what the NetworkPolicies say, and what kube-router makes of them.
+    Policy(policy::Arguments),
     /// Remove whatever a fedisniff that was killed has left in the kernel (root).
     Uninstall,
     /// The process beside a watch that attaches by clsact.
@@ -167,6 +170,7 @@ pub(crate) fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Export(arguments) => export::run(arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
     };
     match result {
         Ok(code) => code,

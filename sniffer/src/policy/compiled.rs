@@ -393,6 +393,7 @@ pub fn v4(a: u8, b: u8, c: u8, d: u8) -> Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

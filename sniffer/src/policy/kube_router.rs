@@ -347,7 +347,7 @@ fn rule_marks(
     let peer_pod = cluster.pod_at(peer).map(|(_, pod)| pod);
     let everywhere = rule.peers.is_empty();
     let chosen = |pod: &Pod| rule.peers.iter().any(|p| p.chooses(cluster, &policy.namespace, pod));
-    let in_pods = peer_pod.is_some_and(|pod| chosen(pod));
+    let in_pods = peer_pod.is_some_and(chosen);
     let (in_blocks, miss) = block_set(rule, peer);
     if rule.ports.is_empty() {
         return if everywhere || in_pods || in_blocks { Marks::Yes(None) } else { Marks::No(miss) };
@@ -420,12 +420,12 @@ fn rule_marks(
     // The addresses behind a resolved name: of the pods that declare it, and perhaps of others (below).
     let Some((_, destination)) = cluster.pod_at(&packet.to) else { return Marks::No(None) };
     let declares = |pod: &Pod, name: &str| pod.named(name, packet.protocol).any(|n| n == packet.port);
-    if matching.iter().any(|(name, _)| declares(destination, name)) && resolving.iter().any(|p| *p == destination) {
+    if matching.iter().any(|(name, _)| declares(destination, name)) && resolving.contains(&destination) {
         return Marks::Yes(None);
     }
     // All named ports of the pod that comes first share one list of addresses: whoever shares one of them with it is
     // added to the list, and so to its other ports.
-    let spills = resolving.iter().any(|p| *p == destination)
+    let spills = resolving.contains(&destination)
         && resolving.iter().any(|first| {
             matching.iter().any(|(name, _)| declares(first, name))
                 && first.ports.iter().any(|own| {

@@ -11,6 +11,9 @@ pub mod kube_router;
 pub mod objects;
 pub mod selector;
 pub mod services;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::panic)]
+mod tests;
 mod validate;
 
 pub use cluster::Cluster;

@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     h2(&corpus)?;
     websocket(&corpus)?;
     filters(&corpus)?;
+    policies(&corpus)?;
     Ok(())
 }
 
@@ -428,4 +429,39 @@ fn filters(corpus: &Path) -> std::io::Result<()> {
         put(corpus, "filter", &format!("{number:02}"), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Small clusters, each with a policy of another kind.
+fn policies(corpus: &Path) -> std::io::Result<()> {
+    const CLUSTER: &str = "\
+{apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDR: 10.42.0.0/24}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x, labels: {pod: a}}, spec: {nodeName: n1, containers: [{ports: [{name: web, containerPort: 80}]}]}, status: {podIPs: [{ip: 10.42.0.1}, {ip: 'fd42::1'}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: x, labels: {pod: b}}, spec: {nodeName: n1, containers: [{ports: [{name: web, containerPort: 8080}]}]}, status: {podIPs: [{ip: 10.42.0.2}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: x}, spec: {type: NodePort, clusterIP: 10.43.0.9, selector: {pod: b}, ports: [{port: 80, targetPort: web, nodePort: 30080}]}}
+---
+";
+    let specs = [
+        "{podSelector: {}, policyTypes: [Egress], egress: []}",
+        "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{}], egress: [{to: [{podSelector: {matchLabels: {pod: b}}}]}]}",
+        "{podSelector: {matchLabels: {pod: a}}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.42.0.2/32]}}, {ipBlock: {cidr: '::/0'}}]}]}",
+        "{podSelector: {}, egress: [{ports: [{port: web}, {port: 53, protocol: UDP}, {port: 1, endPort: 99}]}]}",
+        "{podSelector: {matchExpressions: [{key: pod, operator: NotIn, values: [a]}]}, ingress: [{from: [{namespaceSelector: {}, podSelector: {}}], ports: [{port: web}]}]}",
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{}]}]}",
+        "&a {podSelector: {}, egress: [{to: &t [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: x}}}]}, {to: *t}]}",
+    ];
+    for (number, spec) in specs.iter().enumerate() {
+        let policy = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: x}}\nspec: {spec}\n"
+        );
+        put(corpus, "policy", &format!("{number:02}"), format!("{CLUSTER}{policy}").as_bytes())?;
+    }
+    put(
+        corpus,
+        "policy",
+        "list",
+        b"{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod}, null, 7]}",
+    )
 }

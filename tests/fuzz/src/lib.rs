@@ -4,6 +4,7 @@
 pub mod check;
 pub mod conversation;
 pub mod frames;
+pub mod policy;
 pub mod reading;
 pub mod segments;
 

@@ -7,6 +7,7 @@ mod hostile;
 mod live;
 pub(crate) mod measure;
 mod memory;
+mod policy;
 mod query;
 mod recovery;
 mod report;
@@ -59,6 +60,8 @@ enum Part {
     Query,
     /// From start to end on a small capture
     Startup,
+    /// Policies of a large cluster: read, compiled, asked about
+    Policy,
     /// What watching costs while it happens, beside other captures and proxies (root)
     Live,
 }
@@ -101,6 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Part::Memory,
             Part::Recovery,
             Part::Query,
+            Part::Policy,
             Part::Hostile,
             Part::Live,
         ],
@@ -114,6 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Part::Query => ("5-query", query::run(&bench)?),
             Part::Startup => ("1-startup", startup::run(&bench)?),
             Part::Live => ("7-live", live::run(&bench)?),
+            Part::Policy => ("8-policy", policy::run(&bench)?),
             Part::Capture => continue,
         };
         println!("\n{section}");
