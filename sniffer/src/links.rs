@@ -7,6 +7,7 @@ use std::time::Duration;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -36,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) bridge: Option<u32>,
     /// The index of a veth's other end, in the namespace where that is.
     pub(crate) peer: Option<u32>,
+    /// The number that this namespace has for that one.
+    pub(crate) peer_namespace: Option<i32>,
 }
 
 /// What happened.
@@ -152,13 +155,17 @@ fn link(message: &LinkMessage) -> Option<Link> {
         peer_elsewhere: false,
         bridge: None,
         peer: None,
+        peer_namespace: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(index) => link.bridge = Some(*index).filter(|i| *i != 0),
             LinkAttribute::Link(index) => link.peer = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => link.peer_elsewhere = true,
+            LinkAttribute::LinkNetNsId(number) => {
+                link.peer_elsewhere = true;
+                link.peer_namespace = Some(*number);
+            }
             LinkAttribute::LinkInfo(infos) => {
                 link.veth |= infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth)));
             }
@@ -168,6 +175,35 @@ fn link(message: &LinkMessage) -> Option<Link> {
     // Messages of the bridge's family tell of a port and lack its kind: the ordinary message comes as well.
     let whole = u8::from(message.header.interface_family) == 0 && !link.name.is_empty();
     whole.then_some(link)
+}
+
+/// The number that this namespace has for another one, which is open as a file; `None` when it has none, as no interface
+/// here has its other end there.
+pub(crate) fn namespace_number(namespace: &std::fs::File) -> io::Result<Option<i32>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    let fd = u32::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+    let mut question = NsidMessage::default();
+    question.attributes.push(NsidAttribute::Fd(fd));
+    let mut message = NetlinkMessage::new(
+        NetlinkHeader::default(),
+        NetlinkPayload::from(RouteNetlinkMessage::GetNsId(question)),
+    );
+    message.header.flags = NLM_F_REQUEST;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answer = Vec::with_capacity(MESSAGE);
+    socket.recv(&mut answer, 0)?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) = answer.payload else {
+        return Ok(None);
+    };
+    Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    }))
 }
 
 /// All interfaces of this namespace.

@@ -23,27 +23,29 @@ pub(super) struct Identity {
     pub(super) mac: [u8; 6],
 }
 
-/// The ends of all veths whose other end is in a namespace that `folder` names, by both indexes: of the end here, and of
-/// the end there. A namespace that cannot be entered is passed over: its pods stay unknown.
-pub(super) fn by_namespace(folder: &Path) -> BTreeMap<(u32, u32), Identity> {
+/// The interfaces in the namespaces that `folder` names, by the number that this namespace has for theirs, and their index
+/// there: what a veth here says of its other end. Namespaces that no veth here leads to are not entered; one that cannot
+/// be entered is passed over, and its pods stay unknown.
+pub(super) fn by_namespace(folder: &Path) -> BTreeMap<(i32, u32), Identity> {
     let mut found = BTreeMap::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return found };
     for entry in entries.flatten() {
         let Ok(namespace) = File::open(entry.path()) else { continue };
+        let Ok(Some(number)) = links::namespace_number(&namespace) else { continue };
         // A thread of its own changes namespaces, and ends there.
         let inside = std::thread::spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).ok()?;
             Some(ends())
         });
         if let Ok(Some(ends)) = inside.join() {
-            found.extend(ends);
+            found.extend(ends.into_iter().map(|(index, identity)| ((number, index), identity)));
         }
     }
     found
 }
 
 /// Of the current namespace.
-fn ends() -> BTreeMap<(u32, u32), Identity> {
+fn ends() -> BTreeMap<u32, Identity> {
     let mut by_name: BTreeMap<String, Identity> = BTreeMap::new();
     for one in getifaddrs().into_iter().flatten() {
         let identity = by_name.entry(one.interface_name).or_default();
@@ -58,7 +60,7 @@ fn ends() -> BTreeMap<(u32, u32), Identity> {
     links
         .into_iter()
         .filter(|link| link.veth && link.peer_elsewhere)
-        .filter_map(|link| Some(((link.peer?, link.index), by_name.remove(&link.name)?)))
+        .filter_map(|link| Some((link.index, by_name.remove(&link.name)?)))
         .collect()
 }
 

@@ -661,10 +661,10 @@ impl State {
             let mut identity = cached.get(&link.name).cloned();
             learned |= identity.is_some();
             if identity.is_none()
-                && let Some(peer) = link.peer
+                && let (Some(namespace), Some(peer)) = (link.peer_namespace, link.peer)
             {
                 let all = found.get_or_insert_with(|| identity::by_namespace(&self.options.namespaces));
-                identity = all.get(&(*index, peer)).filter(|i| !i.addresses.is_empty()).cloned();
+                identity = all.get(&(namespace, peer)).filter(|i| !i.addresses.is_empty()).cloned();
             }
             pod.asked = pod.asked.saturating_add(1);
             // A container is made within some tens of milliseconds; then only now and then.
