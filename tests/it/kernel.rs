@@ -14,6 +14,7 @@ mod as_root {
     mod deny;
     mod frames;
     mod live;
+    mod restart;
     mod servers;
     mod traffic;
     mod verdicts;
