@@ -15,7 +15,7 @@ use sniffer::policy::compile;
 use super::Usage;
 /// Whether and how to deny.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Guarding {
     /// Where pods, services and policies come from: a file or folder of Kubernetes objects in YAML, re-read when it
     /// changes.
     #[arg(long, value_name = "FILE")]
@@ -88,7 +88,7 @@ const LINES: usize = 20;
 
 impl Guard {
     /// Begins to deny, with the policies that there are now; follows them.
-    pub(super) fn start(arguments: &Arguments) -> Result<Self> {
+    pub(super) fn start(arguments: &Guarding) -> Result<Self> {
         let mode = match arguments.enforce {
             How::Off => Mode::Off,
             How::Audit => Mode::Audit,

@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DB")]
     store: Option<PathBuf>,
     #[command(flatten)]
-    guarding: super::enforce::Arguments,
+    guarding: super::enforce::Guarding,
     #[command(flatten)]
     printing: Printing,
     #[command(flatten)]

@@ -79,12 +79,12 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let first = watch(&node, &bpffs, &file, &["--isolated"]);
     assert!(first.said().contains("What policies do not allow is denied: 2 pods"), "{}", first.said());
     // It answers as soon as it is known whose the veths are.
-    let allowed = || {
+    let allowed = |node: &Node| {
         node.inside("a", || Client::connect("10.42.0.20:8080", "10.42.0.20:8080").ask("/1000/x", 0))
             .join()
             .expect("what is allowed passes")
     };
-    allowed();
+    allowed(&node);
     let (own, bridge) = (mac(&node, "a", "eth0"), mac(&node, "node", "cni0"));
     let up = |packet: &[u8]| ethernet(bridge, own, 0x0800, packet);
     let out = [192, 0, 2, 1];
@@ -98,7 +98,7 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     std::thread::sleep(Duration::from_millis(100));
     first.kill();
     std::thread::sleep(Duration::from_millis(100));
-    allowed();
+    allowed(&node);
     // A pod that is born now is known to nobody. Its neighbours do not hear of it either.
     let neighbour = Lookout::new(&node, "b", "eth0");
     node.pod("c", 30);
@@ -109,7 +109,7 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let born = Trying::begin(&node, "c", vec![to_b, to_out, as_b]);
     for _ in 0..3 {
         let next = watch(&node, &bpffs, &file, &["--isolated"]);
-        allowed();
+        allowed(&node);
         std::thread::sleep(Duration::from_millis(50));
         next.kill();
     }
