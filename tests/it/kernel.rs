@@ -10,6 +10,7 @@ mod watch;
 
 /// By this name `cargo xtask test` leaves them out where it runs the others.
 mod as_root {
+    mod births;
     mod churn;
     mod deny;
     mod frames;
