@@ -219,7 +219,9 @@ mod programs {
     #[inline(always)]
     fn hand_on(context: &TcContext, hook: Hook, token: u32, reason: Reason) {
         let next = match hook {
-            Hook::FromPod if matches!(reason, Reason::Reply | Reason::Control) || reason.denies() => TOKEN_DONE,
+            Hook::FromPod if matches!(reason, Reason::Reply | Reason::Control) || reason.denies() => {
+                TOKEN_DONE
+            }
             Hook::FromPod => TOKEN_FORWARD,
             _ if token == TOKEN_FORWARD || token == TOKEN_DONE => 0,
             _ => return,
@@ -245,13 +247,7 @@ mod programs {
 
     /// Tells, unless the like was told a moment ago or the interface has told enough.
     #[inline(always)]
-    fn tell(
-        counts: Option<&'static mut Counts>,
-        key: &mut ToldKey,
-        work: &Work,
-        dropped: bool,
-        length: u32,
-    ) {
+    fn tell(counts: Option<&'static mut Counts>, key: &mut ToldKey, work: &Work, dropped: bool, length: u32) {
         let Some(counts) = counts else { return };
         let frame = &work.frame;
         // SAFETY: a helper without arguments.

@@ -153,8 +153,9 @@ pub const fn counter_key(interface: u32, hook: Hook) -> u64 {
 }
 
 /// One direction of a TCP connection. IPv4 addresses are `::ffff:a.b.c.d`; ports are in network order, as in the packet.
+/// Aligned, so that it is copied in words: the kernel's machine has no unaligned ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Tuple {
     /// IP source.
     pub source: [u8; 16],

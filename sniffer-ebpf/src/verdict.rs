@@ -139,11 +139,8 @@ impl Work {
     /// Ends with this reason. One that denies is let pass where the configuration says so.
     #[inline(always)]
     fn end(&mut self, reason: Reason) {
-        self.outcome.reason = if reason.denies() && self.config.allow & reason.option() != 0 {
-            Reason::Option
-        } else {
-            reason
-        };
+        self.outcome.reason =
+            if reason.denies() && self.config.allow & reason.option() != 0 { Reason::Option } else { reason };
     }
 
     /// TCP's first packet.
@@ -512,7 +509,9 @@ fn allowed<W: World>(world: &W, set: u32, peer: &[u8; 16], what: u32) -> bool {
         let Some(chunk) = world.chunk(&key) else { return false };
         // All ranges of a chunk are there; those beyond its count match nothing.
         for range in &chunk.ranges {
-            if (range.protocol == 0 || range.protocol == protocol) && range.first <= port && port <= range.last
+            if (range.protocol == 0 || range.protocol == protocol)
+                && range.first <= port
+                && port <= range.last
             {
                 return true;
             }

@@ -42,16 +42,17 @@ pub enum Kind {
     LaterFragment,
 }
 
-/// A frame's headers. In the kernel it lies in a map, as the stack is small.
+/// A frame's headers. In the kernel it lies in a map, as the stack is small. The addresses lie so that they are copied in
+/// words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Frame {
-    /// Source, destination and ports; of an [`Kind::Error`] those of what it is about.
-    pub tuple: Tuple,
     /// The IP source; of an [`Kind::Error`] not the tuple's.
     pub source: [u8; 16],
     /// The IP destination.
     pub destination: [u8; 16],
+    /// Source, destination and ports; of an [`Kind::Error`] those of what it is about.
+    pub tuple: Tuple,
     /// The source MAC address.
     pub mac: [u8; 6],
     /// What it is.
@@ -163,13 +164,8 @@ fn arp(octets: &impl Octets, frame: &mut Frame) -> Option<()> {
 
 /// RFC 4291 section 2.5.5.2.
 #[inline(always)]
-fn mapped(into: &mut [u8; 16], address: [u8; 4]) {
-    into[10] = 0xff;
-    into[11] = 0xff;
-    into[12] = address[0];
-    into[13] = address[1];
-    into[14] = address[2];
-    into[15] = address[3];
+fn mapped(into: &mut [u8; 16], [a, b, c, d]: [u8; 4]) {
+    *into = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
 }
 
 #[inline(always)]

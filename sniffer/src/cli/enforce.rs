@@ -98,7 +98,9 @@ impl Guard {
             Self { enforcer: None, reader: None, mode, pins: arguments.pins.clone(), ended: Arc::default() };
         let Some(cluster) = &arguments.cluster else {
             if mode != Mode::Off {
-                return Err(Usage("--enforce takes --cluster: it names the pods and their policies".into()).into());
+                return Err(
+                    Usage("--enforce takes --cluster: it names the pods and their policies".into()).into()
+                );
             }
             if enforce::is_pinned(&arguments.pins) {
                 eprintln!(
@@ -111,7 +113,9 @@ impl Guard {
         let (watcher, read) = Watcher::new(cluster)?;
         complain(&read);
         if mode == Mode::Off && !enforce::is_pinned(&arguments.pins) {
-            eprintln!("Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it.");
+            eprintln!(
+                "Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it."
+            );
             return Ok(guard);
         }
         let enforcer = Enforcer::start(Options {
@@ -135,11 +139,15 @@ impl Guard {
         update(&enforcer, &read)?;
         let (shared, ended) = (Arc::clone(&enforcer), Arc::clone(&guard.ended));
         let follow = move || follow(watcher, &shared, &ended);
-        let reader = std::thread::Builder::new().name("cluster".into()).spawn(follow).context("start a thread")?;
+        let reader =
+            std::thread::Builder::new().name("cluster".into()).spawn(follow).context("start a thread")?;
         let standing = enforcer.standing();
         let what = if mode == Mode::Deny { "denied" } else { "told (audit), and passes" };
         let pods = standing.interfaces.iter().filter(|i| !i.bridge).count();
-        eprintln!("What policies do not allow is {what}: {pods} pods of this node, {} addresses.", standing.sizes[0]);
+        eprintln!(
+            "What policies do not allow is {what}: {pods} pods of this node, {} addresses.",
+            standing.sizes[0]
+        );
         for (interface, why) in &standing.failed {
             eprintln!("warning: {interface} is not guarded: {why}");
         }

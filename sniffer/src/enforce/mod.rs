@@ -212,9 +212,8 @@ impl Counted {
 
     /// Packets that were denied, or in [`Mode::Audit`] would have been.
     pub fn denied(&self) -> u64 {
-        let denies = |word: &&str| {
-            Reason::ALL.iter().any(|reason| reason.word() == *word && *reason as u8 >= DENIALS)
-        };
+        let denies =
+            |word: &&str| Reason::ALL.iter().any(|reason| reason.word() == *word && *reason as u8 >= DENIALS);
         self.reasons.iter().filter(|(word, _)| denies(word)).map(|(_, count)| count).sum()
     }
 }
@@ -470,7 +469,8 @@ impl State {
     /// would make the slot before count again.
     fn collect(&mut self, now: bool) -> Result<(), EnforceError> {
         let due = |at: &Instant| now || *at <= Instant::now();
-        let (over, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.after).into_iter().partition(|(at, _)| due(at));
+        let (over, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.after).into_iter().partition(|(at, _)| due(at));
         self.after = rest;
         for step in over.iter().flat_map(|(_, steps)| steps) {
             self.kernel.step(step)?;
@@ -537,12 +537,7 @@ impl State {
         Standing {
             generation: self.tables.generation,
             mode: config.mode,
-            sizes: [
-                endpoints.len(),
-                self.tables.sets.len(),
-                self.tables.prefixes(),
-                self.tables.ports.len(),
-            ],
+            sizes: [endpoints.len(), self.tables.sets.len(), self.tables.prefixes(), self.tables.ports.len()],
             interfaces,
             failed: self.failed.clone(),
         }
@@ -696,8 +691,7 @@ impl State {
                 None => by_address(),
             };
             let (Some(number), Some(address)) = (number, identity.addresses.first()) else { continue };
-            let veth =
-                Veth { pod: number, address: *address, mac: identity.mac, flags: veth_flag::BRIDGED };
+            let veth = Veth { pod: number, address: *address, mac: identity.mac, flags: veth_flag::BRIDGED };
             if self.kernel.veth(*index) != Some(veth) {
                 writes.push((*index, veth));
             }

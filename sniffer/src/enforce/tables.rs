@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sha2::{Digest as _, Sha256};
 use sniffer_ebpf::deny::{
     ALL_PORTS, CHUNKS, Config, Endpoint, PortRange, RANGES, config_flag, endpoint_flag,
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::policy::compiled::{Address, Compiled, PodRef, PortsId, Prefix, SetId};
 
@@ -271,8 +271,7 @@ impl Writer {
             .iter()
             .filter_map(|(set, peers)| {
                 // One that was being written when its writer ended leads to lists that are not there.
-                let all: Option<Vec<_>> =
-                    peers.iter().map(|(p, list)| Some((p, *keys.get(list)?))).collect();
+                let all: Option<Vec<_>> = peers.iter().map(|(p, list)| Some((p, *keys.get(list)?))).collect();
                 Some((set_key(all?.into_iter()), *set))
             })
             .collect();

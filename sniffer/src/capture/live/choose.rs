@@ -77,7 +77,15 @@ mod tests {
     use crate::links::Link;
 
     fn link(name: &str, veth: bool, peer_elsewhere: bool) -> Link {
-        Link { index: 1, name: name.into(), veth, peer_elsewhere, bridge: None, peer: None, peer_namespace: None }
+        Link {
+            index: 1,
+            name: name.into(),
+            veth,
+            peer_elsewhere,
+            bridge: None,
+            peer: None,
+            peer_namespace: None,
+        }
     }
 
     #[test]

@@ -13,9 +13,9 @@ use sniffer_ebpf::{Hook, PROGRAM_EGRESS, PROGRAM_INGRESS};
 use super::attach::{self, Programs};
 use super::choose::POD_BRIDGES;
 use super::clsact;
-use crate::links::{Link, ways_out};
 use super::tc::Tc;
 use super::{AttachBy, LiveError, Options, missing_capabilities, permission};
+use crate::links::{Link, ways_out};
 
 /// Where a fedisniff pins what is to outlive it.
 pub(super) const PINS: &str = "/sys/fs/bpf/fedisniff";

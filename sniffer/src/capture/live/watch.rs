@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attach::Programs;
-use crate::links::{Change, LISTING, Link, Links, ways_out};
 use super::queue::{Batch, Queue};
 use super::{Interfaces, LiveError, Shared, Watched};
+use crate::links::{Change, LISTING, Link, Links, ways_out};
 
 /// How often the counters are read.
 const COUNT: Duration = Duration::from_millis(250);

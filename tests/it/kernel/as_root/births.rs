@@ -8,7 +8,8 @@ use serde_json::json;
 use sniffer::enforce::Options;
 
 use crate::kernel::guard::{
-    Bpffs, Lookout, cluster, compiled, ethernet, guard, ipv4, mac, marked, options, pod, policy, send, tcp, udp,
+    Bpffs, Lookout, cluster, compiled, ethernet, guard, ipv4, mac, marked, options, pod, policy, send, tcp,
+    udp,
 };
 use crate::kernel::node::Node;
 use crate::kernel::peers::{Client, serve};
@@ -91,8 +92,12 @@ fn a_verdict_costs_little_and_a_new_policy_counts_soon() {
     serve(&node, "b", "0.0.0.0:8080");
     let bpffs = Bpffs::mount();
     let to_b = |port: u16| {
-        policy("to-b", "a", json!({"policyTypes": ["Egress", "Ingress"], "egress": [{
-            "to": [{"podSelector": {"matchLabels": {"pod": "b"}}}], "ports": [{"port": 8080}, {"port": port}]}]}))
+        policy(
+            "to-b",
+            "a",
+            json!({"policyTypes": ["Egress", "Ingress"], "egress": [{
+            "to": [{"podSelector": {"matchLabels": {"pod": "b"}}}], "ports": [{"port": 8080}, {"port": port}]}]}),
+        )
     };
     // A cluster of some size, all of whose pods are peers of all: each set is as large as the cluster.
     let mut objects = cluster(&[("a", 10), ("b", 20)]);
@@ -102,8 +107,12 @@ fn a_verdict_costs_little_and_a_new_policy_counts_soon() {
         objects.push(one);
     }
     for number in 0..50 {
-        objects.push(policy(&format!("policy-{number}"), &format!("p{number}"), json!({"policyTypes": ["Egress"],
-            "egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 1_000 + number}]}]})));
+        objects.push(policy(
+            &format!("policy-{number}"),
+            &format!("p{number}"),
+            json!({"policyTypes": ["Egress"],
+            "egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 1_000 + number}]}]}),
+        ));
     }
     let with = |port| [objects.clone(), vec![to_b(port)]].concat();
     let enforcer = guard(&node, options(&bpffs), &with(1), 2);
@@ -114,7 +123,10 @@ fn a_verdict_costs_little_and_a_new_policy_counts_soon() {
         })
         .collect();
     took.sort();
-    println!("an update of one policy among 51, 202 pods: {:?} in the middle, {:?} at most", took[5], took[9]);
+    println!(
+        "an update of one policy among 51, 202 pods: {:?} in the middle, {:?} at most",
+        took[5], took[9]
+    );
     assert!(took[5] < Duration::from_millis(50), "{took:?}");
 
     node.run("node", "sh", &["-c", "echo 1 >/proc/sys/kernel/bpf_stats_enabled"]);

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sniffer::enforce::{Enforcer, Hook, Options, Reason};
 
 use crate::kernel::guard::{
-    Bpffs, Lookout, audit, cluster, compiled, deny_all, ethernet, guard, icmp, ipv4, ipv6, mac, marked, options,
-    policy, send, tcp, told, udp,
+    Bpffs, Lookout, audit, cluster, compiled, deny_all, ethernet, guard, icmp, ipv4, ipv6, mac, marked,
+    options, policy, send, tcp, told, udp,
 };
 use crate::kernel::node::Node;
 use crate::kernel::peers::{Client, serve};
@@ -47,7 +47,8 @@ fn node(what: &str) -> Node {
 
 /// All the ways in which a deny-all pod might send something: a name, and the frame.
 fn ways(node: &Node) -> Vec<(&'static str, Vec<u8>)> {
-    let (own, bridge, neighbour) = (mac(node, "a", "eth0"), mac(node, "node", "cni0"), mac(node, "b", "eth0"));
+    let (own, bridge, neighbour) =
+        (mac(node, "a", "eth0"), mac(node, "node", "cni0"), mac(node, "b", "eth0"));
     let mut ways: Vec<(&'static str, Vec<u8>)> = Vec::new();
     let mut add = |name, frame: &dyn Fn(&[u8]) -> Vec<u8>| {
         let payload = marked(ways.len() as u32);
@@ -69,9 +70,7 @@ fn ways(node: &Node) -> Vec<(&'static str, Vec<u8>)> {
     });
     add("ICMP timestamp", &|p| up(&plain(OUTSIDE, 1, &icmp(13, 0, &[&[0, 1, 0, 1], p].concat()))));
     add("GRE", &|p| up(&plain(OUTSIDE, 47, &[&[0; 4], p].concat())));
-    add("an unused address of the subnet", &|p| {
-        up(&ipv4([10, 42, 0, 99], OUTSIDE, 17, 0, &udp(1, 2, p)))
-    });
+    add("an unused address of the subnet", &|p| up(&ipv4([10, 42, 0, 99], OUTSIDE, 17, 0, &udp(1, 2, p))));
     add("another pod's address", &|p| up(&ipv4(B, OUTSIDE, 17, 0, &udp(1, 2, p))));
     add("a foreign address", &|p| up(&ipv4([198, 51, 100, 7], OUTSIDE, 17, 0, &udp(1, 2, p))));
     add("the bridge's address to a neighbour", &|p| over(&ipv4(BRIDGE, B, 17, 0, &udp(1, 2, p))));
@@ -245,8 +244,12 @@ fn what_policies_allow_and_its_answers_pass_and_nothing_else() {
     let bpffs = Bpffs::mount();
     let to_b = json!({"to": [{"podSelector": {"matchLabels": {"pod": "b"}}}],
                       "ports": [{"protocol": "TCP", "port": 8080}]});
-    let from_b = policy("from-b", "a", json!({"policyTypes": ["Ingress"],
-        "ingress": [{"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}));
+    let from_b = policy(
+        "from-b",
+        "a",
+        json!({"policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}),
+    );
     let objects = [cluster(&[("a", 10), ("b", 20)]), vec![allow_egress("a", to_b), from_b]].concat();
     let enforcer = guard(&node, options(&bpffs), &objects, 2);
     // Allowed, and large enough that packets are cut and acknowledged on the way.
@@ -291,7 +294,8 @@ fn a_service_is_decided_by_where_it_leads() {
     }
     for (service, to) in [("20", "10.42.0.20"), ("99", "192.0.2.1"), ("10", "10.42.0.10")] {
         let (service, to) = (format!("10.43.0.{service}/32"), format!("{to}:8080"));
-        let rule = ["-t", "nat", "-A", "PREROUTING", "-d", &service, "-p", "tcp", "--dport", "80", "-j", "DNAT"];
+        let rule =
+            ["-t", "nat", "-A", "PREROUTING", "-d", &service, "-p", "tcp", "--dport", "80", "-j", "DNAT"];
         node.run("node", "iptables", &[&rule[..], &["--to-destination", &to]].concat());
     }
     // As kube-proxy does it for a pod that reaches itself.

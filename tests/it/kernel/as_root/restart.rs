@@ -72,8 +72,12 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     node.forwards();
     serve(&node, "b", "0.0.0.0:8080");
     let (bpffs, folder) = (Bpffs::mount(), tempfile::tempdir().expect("a folder"));
-    let to_b = policy("to-b", "a", json!({"policyTypes": ["Egress"],
-        "egress": [{"to": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}));
+    let to_b = policy(
+        "to-b",
+        "a",
+        json!({"policyTypes": ["Egress"],
+        "egress": [{"to": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}]}),
+    );
     let objects = [cluster(&[("a", 10), ("b", 20)]), vec![to_b]].concat();
     let file = write(folder.path(), &objects);
     let first = watch(&node, &bpffs, &file, &["--isolated"]);
@@ -103,7 +107,12 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let neighbour = Lookout::new(&node, "b", "eth0");
     node.pod("c", 30);
     let c = mac(&node, "c", "eth0");
-    let to_b = ethernet(mac(&node, "b", "eth0"), c, 0x0800, &ipv4([10, 42, 0, 30], [10, 42, 0, 20], 17, 0, &udp(1, 2, &marked(7))));
+    let to_b = ethernet(
+        mac(&node, "b", "eth0"),
+        c,
+        0x0800,
+        &ipv4([10, 42, 0, 30], [10, 42, 0, 20], 17, 0, &udp(1, 2, &marked(7))),
+    );
     let to_out = ethernet(bridge, c, 0x0800, &ipv4([10, 42, 0, 30], out, 17, 0, &udp(1, 2, &marked(8))));
     let as_b = ethernet(bridge, c, 0x0800, &ipv4([10, 42, 0, 20], out, 17, 0, &udp(1, 2, &marked(9))));
     let born = Trying::begin(&node, "c", vec![to_b, to_out, as_b]);
@@ -125,13 +134,17 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let last = watch(&node, &bpffs, &file, &["--isolated"]);
     write(folder.path(), &with_c);
     let begin = std::time::Instant::now();
-    while node.inside("a", || {
-        std::net::TcpStream::connect_timeout(
-            &"10.42.0.20:8080".parse().expect("an address"),
-            Duration::from_millis(200),
-        )
-        .is_ok()
-    }).join().expect("no panic") {
+    while node
+        .inside("a", || {
+            std::net::TcpStream::connect_timeout(
+                &"10.42.0.20:8080".parse().expect("an address"),
+                Duration::from_millis(200),
+            )
+            .is_ok()
+        })
+        .join()
+        .expect("no panic")
+    {
         assert!(begin.elapsed() < Duration::from_secs(10), "{}", last.said());
     }
     let seen = last.finish();

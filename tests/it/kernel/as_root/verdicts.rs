@@ -13,12 +13,13 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use sniffer::enforce::Options;
 use sniffer::policy::compiled::{
-    self, Address, Compiled, Endpoint as Held, NodeRef, PodId, PodRef, PolicyId, PolicyRef, PortRule, PortsId, Prefix,
-    RuleId, RuleRef, Set, SetId, Side,
+    self, Address, Compiled, Endpoint as Held, NodeRef, PodId, PodRef, PolicyId, PolicyRef, PortRule,
+    PortsId, Prefix, RuleId, RuleRef, Set, SetId, Side,
 };
 use sniffer_ebpf::deny::{
     Chunk, ChunkKey, Config, Endpoint, FLOW_KEY, Flow, FlowKey, Hook, MAP_FLOWS, MAP_VETHS, MAPS, Mode,
-    PROGRAM_BRIDGE, PROGRAM_FROM_POD, PROGRAM_TO_POD, PortRange, RANGES, VETH, Veth, config_flag, endpoint_flag,
+    PROGRAM_BRIDGE, PROGRAM_FROM_POD, PROGRAM_TO_POD, PortRange, RANGES, VETH, Veth, config_flag,
+    endpoint_flag,
 };
 use sniffer_ebpf::verdict::{Here, TOKEN_DONE, TOKEN_FORWARD, Work, World, decide};
 use sniffer_ebpf::wire::{Octets, parse};
@@ -151,16 +152,38 @@ fn address(text: &str) -> Address {
 
 /// Where packets come from and go to: pods here and elsewhere, the node, outside, groups, the link.
 const ADDRESSES: [&str; 24] = [
-    "10.42.0.10", "10.42.0.20", "10.42.0.30", "fd00:42::10", "fd00:42::20", "fd00:42::30", "10.42.1.7",
-    "10.42.1.8", "fd00:42:1::7", "10.42.0.1", "192.0.2.2", "fd00:42::1", "192.0.2.1", "203.0.113.9",
-    "198.51.100.7", "10.43.0.80", "2001:db8::9", "10.42.0.99", "10.42.0.255", "224.0.0.251", "255.255.255.255",
-    "fe80::1", "ff02::fb", "0.0.0.0",
+    "10.42.0.10",
+    "10.42.0.20",
+    "10.42.0.30",
+    "fd00:42::10",
+    "fd00:42::20",
+    "fd00:42::30",
+    "10.42.1.7",
+    "10.42.1.8",
+    "fd00:42:1::7",
+    "10.42.0.1",
+    "192.0.2.2",
+    "fd00:42::1",
+    "192.0.2.1",
+    "203.0.113.9",
+    "198.51.100.7",
+    "10.43.0.80",
+    "2001:db8::9",
+    "10.42.0.99",
+    "10.42.0.255",
+    "224.0.0.251",
+    "255.255.255.255",
+    "fe80::1",
+    "ff02::fb",
+    "0.0.0.0",
 ];
 
 /// Random policies over pods p0 to p2 here and q0, q1 elsewhere.
 fn policies(random: &mut Random) -> Compiled {
     let mut compiled = Compiled::default();
-    compiled.nodes.push(NodeRef { name: "n1".into(), addresses: vec![address("192.0.2.2"), address("10.42.0.1")] });
+    compiled
+        .nodes
+        .push(NodeRef { name: "n1".into(), addresses: vec![address("192.0.2.2"), address("10.42.0.1")] });
     for node_address in &compiled.nodes[0].addresses {
         compiled.node_addresses.insert(*node_address, compiled::NodeId(0));
     }
@@ -243,11 +266,19 @@ fn make(random: &mut Random, mac: [u8; 6], own: [&str; 2]) -> Made {
         0..=4 => (6, tcp(ports.0, ports.1, [2, 2, 0x10, 0x18][random.below(4) as usize], &[0; 20]), true),
         5..=8 => (17, udp(ports.0, ports.1, &[0; 20]), true),
         9 => (132, udp(ports.0, ports.1, &[0; 20]), true),
-        10 => (if to.is_ipv4() { 1 } else { 58 }, {
-            let kinds: [u8; 8] = if to.is_ipv4() { [8, 8, 0, 3, 11, 13, 5, 9] } else { [128, 128, 129, 1, 3, 133, 135, 134] };
-            let id = random.below(3) as u8;
-            icmp(kinds[random.below(8) as usize], 0, &[&[0, id, 0, 1][..], &[0; 28]].concat())
-        }, false),
+        10 => (
+            if to.is_ipv4() { 1 } else { 58 },
+            {
+                let kinds: [u8; 8] = if to.is_ipv4() {
+                    [8, 8, 0, 3, 11, 13, 5, 9]
+                } else {
+                    [128, 128, 129, 1, 3, 133, 135, 134]
+                };
+                let id = random.below(3) as u8;
+                icmp(kinds[random.below(8) as usize], 0, &[&[0, id, 0, 1][..], &[0; 28]].concat())
+            },
+            false,
+        ),
         // An answer, perhaps to a packet that was let in.
         11 => (6, tcp(ports.1, ports.0, 0x10, &[0; 20]), false),
         12 => (17, udp(68, 67, &[0; 20]), false),
@@ -272,11 +303,18 @@ fn make(random: &mut Random, mac: [u8; 6], own: [&str; 2]) -> Made {
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             let packet = match random.below(8) {
-                0 => ipv6(from.octets(), to.octets(), 60, &[&[kind, 0, 1, 4, 0, 0, 0, 0][..], &rest].concat()),
+                0 => {
+                    ipv6(from.octets(), to.octets(), 60, &[&[kind, 0, 1, 4, 0, 0, 0, 0][..], &rest].concat())
+                }
                 1 => {
                     plain = None;
                     let more = [0, 1, 8][random.below(3) as usize];
-                    ipv6(from.octets(), to.octets(), 44, &[&[kind, 0, 0, more, 0, 0, 0, 9][..], &rest].concat())
+                    ipv6(
+                        from.octets(),
+                        to.octets(),
+                        44,
+                        &[&[kind, 0, 0, more, 0, 0, 0, 9][..], &rest].concat(),
+                    )
                 }
                 _ => ipv6(from.octets(), to.octets(), kind, &rest),
             };
@@ -344,13 +382,7 @@ fn the_kernel_and_the_evaluator_say_the_same_of_every_packet() {
 }
 
 /// In the node's namespace.
-fn compare(
-    bpffs: &Bpffs,
-    enforcer: &sniffer::enforce::Enforcer,
-    isolated: bool,
-    packets: u64,
-    sets: u64,
-) {
+fn compare(bpffs: &Bpffs, enforcer: &sniffer::enforce::Enforcer, isolated: bool, packets: u64, sets: u64) {
     let mut ebpf = load(bpffs);
     let mut flows: BpfHashMap<MapData, [u8; FLOW_KEY], [u8; 16]> = pinned(bpffs, MAP_FLOWS);
     let own: Vec<Address> = nix::ifaddrs::getifaddrs()
@@ -384,7 +416,8 @@ fn compare(
         for packet in 0..packets / sets {
             let pod = random.below(3) as usize;
             let hook = [Hook::FromPod, Hook::Bridge, Hook::ToPod][random.below(3) as usize];
-            let own = [["10.42.0.10", "fd00:42::10"], ["10.42.0.20", "fd00:42::20"], ["10.42.0.30", "fd00:42::30"]];
+            let own =
+                [["10.42.0.10", "fd00:42::10"], ["10.42.0.20", "fd00:42::20"], ["10.42.0.30", "fd00:42::30"]];
             let mac = veths[&pods[pod]].mac;
             let made = make(&mut random, mac, own[pod]);
             // To a pod goes what another sent.
@@ -427,7 +460,11 @@ fn compare(
                 plain += 1;
                 let allowed = compiled.decide(Side::Egress, &from, &to, protocol, port).allows()
                     && compiled.decide(Side::Ingress, &to, &from, protocol, port).allows();
-                assert_eq!(got == NEXT, allowed, "set {set}: {from:?} {to:?} {protocol} {port}: {expected:?}");
+                assert_eq!(
+                    got == NEXT,
+                    allowed,
+                    "set {set}: {from:?} {to:?} {protocol} {port}: {expected:?}"
+                );
             }
         }
     }
@@ -463,4 +500,70 @@ fn run(ebpf: &mut Ebpf, here: &Here, frame: &[u8]) -> u32 {
         .expect("the kernel runs it");
     assert!(after == frame, "the frame is changed");
     run.return_value
+}
+
+/// `FEDISNIFF_DENY_REPEAT=1000000` measures.
+#[test]
+fn a_packet_of_a_known_flow_is_decided_in_little_time() {
+    let mut node = Node::with_bridge("repeat");
+    for (pod, number) in [("p0", 10), ("p1", 20), ("p2", 30)] {
+        node.pod(pod, number);
+    }
+    let bpffs = Bpffs::mount();
+    let enforcer = start(&node, options(&bpffs));
+    let repeat = setting("FEDISNIFF_DENY_REPEAT", 10_000) as u32;
+    let mut compiled = policies(&mut Random(1));
+    compiled.ports = vec![vec![PortRule { protocol: 6, first: 1, last: 100, rule: RuleId(0) }]; 6];
+    let everywhere = vec![(Prefix { address: [0; 16], length: 0 }, PortsId(0))];
+    compiled.sets.iter_mut().for_each(|set| set.nets.clone_from(&everywhere));
+    for pod in &mut compiled.pods {
+        (pod.egress, pod.ingress) = (Some(SetId(0)), Some(SetId(1)));
+    }
+    for held in compiled.endpoints.values_mut() {
+        (held.egress, held.ingress) = (Some(SetId(0)), Some(SetId(1)));
+    }
+    let generation = enforcer.update(Arc::new(compiled)).expect("there is room").generation;
+    knows(&enforcer, 3);
+    let standing = enforcer.standing();
+    let index = |name: &str| standing.interfaces.iter().find(|i| i.name == name).expect("guarded").index;
+    let (first, second, bridge) = (index("vethp0"), index("vethp1"), index("cni0"));
+    node.inside("node", move || {
+        let mut ebpf = load(&bpffs);
+        let veths: BpfHashMap<MapData, u32, [u8; VETH]> = pinned(&bpffs, MAP_VETHS);
+        let mac = Veth::from_octets(veths.get(&first, 0).expect("a veth")).mac;
+        let packet = ipv4([10, 42, 0, 10], [10, 42, 0, 20], 6, 0, &tcp(4000, 80, 0x10, &[0; 100]));
+        let frame = ethernet([2, 0, 0, 0, 0, 9], mac, 0x0800, &packet);
+        for (hook, interface, came_from, token) in [
+            (Hook::FromPod, first, first, 0),
+            (Hook::Bridge, bridge, bridge, TOKEN_FORWARD),
+            (Hook::ToPod, second, first, TOKEN_FORWARD),
+        ] {
+            let here = Here { hook, interface, came_from, token, generation };
+            assert_eq!(run(&mut ebpf, &here, &frame), NEXT);
+            let mut context = [0; 44];
+            context[32..36].copy_from_slice(&token.to_ne_bytes());
+            context[36..40].copy_from_slice(&came_from.to_ne_bytes());
+            context[40..44].copy_from_slice(&interface.to_ne_bytes());
+            let name = match hook {
+                Hook::FromPod => PROGRAM_FROM_POD,
+                Hook::Bridge => PROGRAM_BRIDGE,
+                Hook::ToPod => PROGRAM_TO_POD,
+            };
+            let mut times: Vec<_> = (0..99)
+                .map(|_| {
+                    let options = TestRunOptions {
+                        data_in: Some(&frame),
+                        ctx_in: Some(&context),
+                        repeat,
+                        ..TestRunOptions::default()
+                    };
+                    classifier(&mut ebpf, name).test_run(options).expect("it runs").duration
+                })
+                .collect();
+            times.sort();
+            println!("{name}: {:?} a packet in the middle, {:?} to {:?}", times[49], times[0], times[98]);
+        }
+    })
+    .join()
+    .expect("measured");
 }
