@@ -47,7 +47,7 @@ impl Follower {
                 tracing::warn!("follow interfaces: {error}");
                 std::thread::sleep(WAIT);
             }
-            changes.drain(..).collect::<Vec<_>>().into_iter().for_each(|change| self.take(change));
+            changes.drain(..).for_each(|change| self.take(change));
             if listed.elapsed() >= LIST {
                 listed = Instant::now();
                 self.relist();

@@ -291,7 +291,7 @@ impl Writer {
             return *known;
         }
         let mut ranges = ranges(compiled, id);
-        if ranges.iter().any(|range| *range == EVERYTHING) {
+        if ranges.contains(&EVERYTHING) {
             ranges = vec![EVERYTHING];
         }
         if ranges.len() > RANGES_MAX {
@@ -344,4 +344,161 @@ const EVERYTHING: PortRange = PortRange { first: 0, last: u16::MAX, protocol: 0 
 /// The configuration as the kernel has it.
 pub(super) fn config(mode: sniffer_ebpf::deny::Mode, isolated: bool, allow: u32) -> Config {
     Config { mode: mode as u32, flags: if isolated { config_flag::ISOLATED } else { 0 }, allow }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::indexing_slicing)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use sniffer_ebpf::deny::{CHUNKS, Config, Endpoint, PortRange, RANGES, endpoint_flag};
+
+    use super::{Manner, Plan, Step, Tables, pod_number};
+    use crate::policy::compiled::{
+        Compiled, Endpoint as Held, PodId, PodRef, PolicyId, PortRule, PortsId, Prefix, RuleId, Set, SetId,
+        Side, v4,
+    };
+
+    fn manner() -> Manner {
+        Manner {
+            config: Config { mode: 2, flags: 0, allow: 0 },
+            own: BTreeSet::new(),
+            learned: BTreeMap::new(),
+        }
+    }
+
+    fn rule(protocol: u8, first: u16, last: u16) -> PortRule {
+        PortRule { protocol, first, last, rule: RuleId(0) }
+    }
+
+    /// One pod, x/a at 10.42.0.1, that may connect to 10.0.0.0/8 on these ports.
+    fn compiled(ports: Vec<PortRule>) -> Compiled {
+        let mut compiled = Compiled { ports: vec![ports], ..Compiled::default() };
+        let nets = vec![(Prefix::new(v4(10, 0, 0, 0), 104), PortsId(0))];
+        compiled.sets.push(Set { side: Side::Egress, isolated_by: vec![PolicyId(0)], nets });
+        let (namespace, name) = ("x".into(), "a".into());
+        let (egress, ingress) = (Some(SetId(0)), None);
+        compiled.pods.push(PodRef { namespace, name, node: None, addresses: Vec::new(), egress, ingress });
+        compiled.endpoints.insert(v4(10, 42, 0, 1), Held { pod: PodId(0), egress, ingress });
+        compiled
+    }
+
+    /// Takes the steps as the kernel does.
+    fn take(tables: &mut Tables, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Ports(list, ranges) => {
+                    tables.ports.insert(*list, ranges.clone());
+                }
+                Step::Peer(set, prefix, list) => {
+                    tables.sets.entry(*set).or_default().insert(*prefix, *list);
+                }
+                Step::Endpoint(slot, address, endpoint) => {
+                    tables.endpoints[*slot as usize].insert(*address, *endpoint);
+                }
+                Step::NoEndpoint(slot, address) => {
+                    tables.endpoints[*slot as usize].remove(address).expect("it is there");
+                }
+                Step::Config(slot, config) => tables.config[*slot as usize] = *config,
+                Step::Flip(generation) => tables.generation = *generation,
+                Step::NoPeer(set, prefix) => {
+                    let peers = tables.sets.get_mut(set).expect("it is there");
+                    peers.remove(prefix).expect("it is there");
+                    if peers.is_empty() {
+                        tables.sets.remove(set);
+                    }
+                }
+                Step::NoPorts(list, _) => {
+                    tables.ports.remove(list).expect("it is there");
+                }
+            }
+        }
+    }
+
+    fn update(tables: &mut Tables, compiled: &Compiled) -> Plan {
+        let (plan, next) = tables.plan(compiled, &manner());
+        let (slot, before) = (tables.generation & 1, tables.endpoints.clone());
+        let (flip, steps) = plan.steps.split_last().expect("a flip");
+        take(tables, steps);
+        assert_eq!(
+            tables.endpoints[slot as usize], before[slot as usize],
+            "the slot that counts is not written"
+        );
+        assert!(matches!(flip, Step::Flip(_)), "{flip:?}");
+        take(tables, std::slice::from_ref(flip));
+        take(tables, &plan.after);
+        assert_eq!(*tables, next, "what is planned is what comes of the steps");
+        plan
+    }
+
+    #[test]
+    fn an_update_writes_what_is_new_and_removes_what_nobody_needs() {
+        let mut tables = Tables::default();
+        update(&mut tables, &compiled(vec![rule(6, 80, 80)]));
+        let (_, active) = tables.active();
+        let held = active[&v4(10, 42, 0, 1)];
+        assert_eq!((held.pod, held.flags), (pod_number("x", "a"), endpoint_flag::EGRESS));
+        let again = update(&mut tables, &compiled(vec![rule(6, 80, 80)]));
+        let written =
+            |plan: &Plan| plan.steps.iter().filter(|s| matches!(s, Step::Peer(..) | Step::Ports(..))).count();
+        assert_eq!((written(&again), again.after.len()), (0, 0), "the same content keeps its number");
+        let other = update(&mut tables, &compiled(vec![rule(6, 81, 81)]));
+        assert_eq!(
+            (written(&other), other.after.len()),
+            (2, 2),
+            "another has another number, and the old one goes"
+        );
+        update(&mut tables, &Compiled::default());
+        let (_, active) = tables.active();
+        assert!(active.is_empty() && tables.sets.is_empty() && tables.ports.is_empty());
+    }
+
+    #[test]
+    fn what_an_interrupted_writer_left_is_not_taken_for_a_whole() {
+        let whole = compiled(vec![rule(6, 80, 80)]);
+        let (plan, _) = Tables::default().plan(&whole, &manner());
+        for cut in 0..plan.steps.len() {
+            let mut tables = Tables::default();
+            take(&mut tables, &plan.steps[..cut]);
+            update(&mut tables, &whole);
+            let (_, active) = tables.active();
+            let set = tables.sets.get(&active[&v4(10, 42, 0, 1)].egress).expect("the set is there");
+            let list = set[&Prefix::new(v4(10, 0, 0, 0), 104)];
+            assert_eq!(tables.ports[&list], [PortRange { first: 80, last: 80, protocol: 6 }]);
+        }
+    }
+
+    #[test]
+    fn ranges_are_joined_and_a_list_that_is_too_long_is_cut_and_said() {
+        let mut tables = Tables::default();
+        let joined = update(&mut tables, &compiled(vec![rule(6, 80, 90), rule(6, 91, 99), rule(17, 80, 80)]));
+        assert!(joined.steps.iter().any(|step| matches!(step, Step::Ports(_, ranges) if ranges.len() == 2)));
+        let most = CHUNKS as usize * RANGES;
+        let long = (0..=most as u16).map(|n| rule(6, n * 3, n * 3)).collect();
+        let (plan, next) = tables.plan(&compiled(long), &manner());
+        assert_eq!(plan.cut, 1);
+        assert!(next.ports.values().any(|ranges| ranges.len() == most));
+    }
+
+    #[test]
+    fn the_nodes_addresses_are_no_pods_whatever_a_pod_says() {
+        let own = BTreeSet::from([v4(10, 42, 0, 1)]);
+        let manner = Manner { own, ..manner() };
+        let (_, next) = Tables::default().plan(&compiled(vec![rule(6, 80, 80)]), &manner);
+        let (_, active) = next.active();
+        assert_eq!(active[&v4(10, 42, 0, 1)], Endpoint { flags: endpoint_flag::OWN_NODE, ..Endpoint::NONE });
+    }
+
+    #[test]
+    fn a_pod_is_held_by_an_address_that_only_its_plugin_knows_yet() {
+        let learned = BTreeMap::from([(v4(10, 42, 0, 7), pod_number("x", "a")), (v4(10, 42, 0, 8), 5)]);
+        let manner = Manner { learned, ..manner() };
+        let (_, next) = Tables::default().plan(&compiled(vec![rule(6, 80, 80)]), &manner);
+        let (_, active) = next.active();
+        assert_eq!(active[&v4(10, 42, 0, 7)].flags, endpoint_flag::EGRESS);
+        assert!(
+            !active.contains_key(&v4(10, 42, 0, 8)),
+            "a pod that the cluster does not know stays unknown"
+        );
+    }
 }

@@ -98,7 +98,7 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
         up(&ipv4([10, 42, 0, 99], out, 17, 0, &udp(4000, 53, &marked(3)))),
     ];
     let outside = Lookout::new(&node, "outside", "eth0");
-    let trying = Trying::begin(&node, "a", frames.clone());
+    let trying = Trying::begin(&node, "a", frames);
     std::thread::sleep(Duration::from_millis(100));
     first.kill();
     std::thread::sleep(Duration::from_millis(100));
