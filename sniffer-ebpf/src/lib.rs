@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod deny;
 pub mod select;
+pub mod verdict;
+pub mod wire;
 
 /// The program for packets that come in on an interface: sent by the pod behind a host-side veth.
 pub const PROGRAM_INGRESS: &str = "fs_ingress";
@@ -150,8 +153,9 @@ pub const fn counter_key(interface: u32, hook: Hook) -> u64 {
 }
 
 /// One direction of a TCP connection. IPv4 addresses are `::ffff:a.b.c.d`; ports are in network order, as in the packet.
+/// Aligned, so that it is copied in words: the kernel's machine has no unaligned ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Tuple {
     /// IP source.
     pub source: [u8; 16],

@@ -51,7 +51,11 @@ pub mod capture;
 #[cfg(feature = "edge")]
 pub mod cluster;
 #[cfg(feature = "edge")]
+pub mod enforce;
+#[cfg(feature = "edge")]
 pub mod export;
+#[cfg(feature = "edge")]
+mod links;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]

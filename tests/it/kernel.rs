@@ -2,6 +2,7 @@
 //! on the wire, what the ends said to each other is told exactly once, and what is lost is counted. These tests take
 //! root and a kernel with TCX (Linux 6.6), so they run as a part of their own: `cargo xtask test --only kernel`.
 
+mod guard;
 mod node;
 mod peers;
 mod raw;
@@ -9,11 +10,15 @@ mod watch;
 
 /// By this name `cargo xtask test` leaves them out where it runs the others.
 mod as_root {
+    mod births;
     mod churn;
+    mod deny;
     mod frames;
     mod live;
+    mod restart;
     mod servers;
     mod traffic;
+    mod verdicts;
 }
 
 /// The names of the programs on both TCX hooks of an interface of this thread's namespace; none when it is not there.

@@ -43,7 +43,7 @@ const PURE: &[&str] = &[
     "filter",
     "pipeline",
 ];
-const EDGES: &[&str] = &["capture", "cluster", "store", "export", "viewer"];
+const EDGES: &[&str] = &["capture", "cluster", "store", "export", "viewer", "enforce"];
 
 /// The module that a file of `sniffer/src` belongs to.
 fn module_of(file: &Path) -> Option<String> {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage; 3 "denied" of `policy explain`; 128 + N when signal N ended the work early (what was done is kept).
 
 mod doctor;
+mod enforce;
 mod export;
 mod memory;
 mod policy;
@@ -45,8 +46,9 @@ enum Command {
     Export(export::Arguments),
     /// Ask what the NetworkPolicies say, and what kube-router makes of them.
     Policy(policy::Arguments),
-    /// Remove whatever a fedisniff that was killed has left in the kernel (root).
-    Uninstall,
+    /// Remove all that fedisniff has in the kernel: what one that was killed has left, and denial, which outlives each
+    /// (root).
+    Uninstall(uninstall::Arguments),
     /// The process beside a watch that attaches by clsact.
     #[command(name = "sweep-after", hide = true)]
     SweepAfter {
@@ -164,7 +166,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Read(arguments) => read::run(arguments),
         Command::Watch(arguments) => watch::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
-        Command::Uninstall => uninstall::run(),
+        Command::Uninstall(arguments) => uninstall::run(&arguments),
         Command::SweepAfter { number } => sniffer::capture::live::sweep_after(number)
             .context("remove what a killed fedisniff has left; `fedisniff uninstall` does")
             .map(|()| ExitCode::SUCCESS),

@@ -58,6 +58,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DB")]
     store: Option<PathBuf>,
     #[command(flatten)]
+    guarding: super::enforce::Guarding,
+    #[command(flatten)]
     printing: Printing,
     #[command(flatten)]
     selection: Selection,
@@ -86,6 +88,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let runtime = super::runtime()?;
     let stop = Stop::on_signals(runtime.handle())?;
     let listener = arguments.serve.as_deref().map(|a| runtime.block_on(serve::bind(a))).transpose()?;
+    // Before what is captured: it is attached first, and what it denies is not copied.
+    let guard = super::enforce::Guard::start(&arguments.guarding)?;
     // Before the store: who lacks the rights leaves no file behind.
     let live = Live::start(&options)?;
     let store = open_store(&arguments)?;
@@ -105,11 +109,12 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         live,
         teller: Teller::new(filter, Printer::new(&arguments.printing, true), recorder, StatusLine::new()),
         face,
+        guard,
         stop,
     };
     watching.begin(&options);
     watching.all();
-    let Watching { pipeline, live, teller, face, .. } = watching;
+    let Watching { pipeline, live, teller, face, guard, .. } = watching;
     let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
     line.clear();
     printer.finish()?;
@@ -132,6 +137,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     for text in figures.lines().into_iter().chain(kernel_lines(&live.snapshot())) {
         eprintln!("{text}");
     }
+    guard.end()?;
     if let Some(face) = face {
         face.shut_down(&runtime)?;
     }
@@ -202,6 +208,7 @@ struct Watching {
     live: Live,
     teller: Teller<StatusLine>,
     face: Option<serve::Running>,
+    guard: super::enforce::Guard,
     stop: Stop,
 }
 
@@ -262,6 +269,10 @@ impl Watching {
             if told_in_flight.elapsed() >= IN_FLIGHT {
                 told_in_flight = Instant::now();
                 self.tell_in_flight();
+                for line in self.guard.told() {
+                    self.teller.line.clear();
+                    eprintln!("{line}");
+                }
             }
             if shown.elapsed() >= STATUS {
                 shown = Instant::now();

@@ -46,6 +46,13 @@ impl Node {
         self.ip(of, "link set lo up");
     }
 
+    /// Removes a namespace before the end.
+    pub(super) fn forget(&mut self, of: &str) {
+        let name = self.name_of(of);
+        self.namespaces.retain(|n| *n != name);
+        run(Command::new("ip").args(["netns", "delete", &name]));
+    }
+
     /// A pod on the bridge: its veth `vethPOD`, its own end `eth0` as 10.42.0.NUMBER and fd00:42::NUMBER.
     pub(super) fn pod(&mut self, pod: &str, number: u8) {
         self.pair(pod);

@@ -27,6 +27,12 @@ impl Raw {
         Self(fd)
     }
 
+    /// What this namespace's own IP takes in of a protocol: after every hook and filter (raw(7)).
+    pub(super) fn delivered(family: AddressFamily, protocol: SockProtocol) -> Self {
+        let fd = socket(family, SockType::Raw, SockFlag::SOCK_NONBLOCK, protocol).expect("this runs as root");
+        Self(fd)
+    }
+
     pub(super) fn send(&self, frame: &[u8]) {
         let sent = loop {
             match send(self.0.as_raw_fd(), frame, MsgFlags::empty()) {

@@ -2,7 +2,7 @@
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use super::links::Link;
+use crate::links::Link;
 
 /// Bridges whose ports are pods, in the clusters that we know: the CNI `bridge` plugin's default and k3s, kubenet,
 /// kube-router.
@@ -74,10 +74,18 @@ impl Interfaces {
 #[allow(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::Interfaces;
-    use crate::capture::live::links::Link;
+    use crate::links::Link;
 
     fn link(name: &str, veth: bool, peer_elsewhere: bool) -> Link {
-        Link { index: 1, name: name.into(), veth, peer_elsewhere, bridge: None }
+        Link {
+            index: 1,
+            name: name.into(),
+            veth,
+            peer_elsewhere,
+            bridge: None,
+            peer: None,
+            peer_namespace: None,
+        }
     }
 
     #[test]

@@ -13,9 +13,9 @@ use sniffer_ebpf::{Hook, PROGRAM_EGRESS, PROGRAM_INGRESS};
 use super::attach::{self, Programs};
 use super::choose::POD_BRIDGES;
 use super::clsact;
-use super::links::{Link, ways_out};
 use super::tc::Tc;
-use super::{AttachBy, LiveError, Options, missing_capabilities, permission, watch};
+use super::{AttachBy, LiveError, Options, missing_capabilities, permission};
+use crate::links::{Link, ways_out};
 
 /// Where a fedisniff pins what is to outlive it.
 pub(super) const PINS: &str = "/sys/fs/bpf/fedisniff";
@@ -164,7 +164,7 @@ pub fn examine(options: &Options) -> Report {
         cgroup(),
         clocks(),
     ];
-    let interfaces = match watch::list() {
+    let interfaces = match crate::links::list() {
         Ok(links) => {
             checks.push(bridge(&links));
             let (seen, left) = interfaces(&links, options);

@@ -11,7 +11,6 @@ mod attach;
 mod choose;
 mod clsact;
 pub mod doctor;
-mod links;
 mod options;
 mod queue;
 mod ring;
@@ -344,7 +343,7 @@ impl<F: FnMut()> Drop for AtEnd<F> {
 /// When the interfaces cannot be listed, or something found cannot be removed.
 pub fn uninstall() -> Result<Vec<String>, LiveError> {
     let mut removed = Vec::new();
-    let links = watch::list()?;
+    let links = crate::links::list().map_err(LiveError::Links)?;
     let filters = clsact::remove_all().map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => LiveError::not_permitted("remove filters from interfaces"),
         _ => LiveError::Links(error),

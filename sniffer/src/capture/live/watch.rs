@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attach::Programs;
-use super::links::{Change, Link, Links, ways_out};
 use super::queue::{Batch, Queue};
 use super::{Interfaces, LiveError, Shared, Watched};
+use crate::links::{Change, LISTING, Link, Links, ways_out};
 
 /// How often the counters are read.
 const COUNT: Duration = Duration::from_millis(250);
 /// How often the list is asked for again, should the kernel ever have told less than all.
 const LIST: Duration = Duration::from_secs(30);
-/// The kernel answers at once; so long is waited for the next part of its list.
-const LISTING: Duration = Duration::from_secs(5);
 /// A gone interface's name is kept so long: exchanges that it saw are still to be told.
 const FORGET: Duration = Duration::from_secs(120);
 
@@ -227,31 +225,4 @@ impl Follower {
             .collect();
         self.shared.snapshot().interfaces = watched;
     }
-}
-
-/// All interfaces of this namespace.
-pub(super) fn list() -> Result<Vec<Link>, LiveError> {
-    let mut links = Links::open().map_err(LiveError::Links)?;
-    let mut changes = Vec::new();
-    while !changes.contains(&Change::Listed) {
-        let before = changes.len();
-        links.next(LISTING, &mut changes).map_err(LiveError::Links)?;
-        if changes.len() == before {
-            return Err(LiveError::Links(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-        }
-    }
-    // One that changes meanwhile is told twice, and the second time as it is now.
-    let mut links = BTreeMap::new();
-    for change in changes {
-        match change {
-            Change::Present(link) => {
-                links.insert(link.index, link);
-            }
-            Change::Gone(index) => {
-                links.remove(&index);
-            }
-            Change::Listed | Change::Missed => {}
-        }
-    }
-    Ok(links.into_values().collect())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -18,24 +19,31 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// The kernel sends at most this much at once.
 const MESSAGE: usize = 64 << 10;
 
+/// The kernel answers at once; so long is waited for the next part of its list.
+pub(crate) const LISTING: Duration = Duration::from_secs(5);
+
 /// An interface, as far as choosing needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     /// The kernel's index.
-    pub(super) index: u32,
+    pub(crate) index: u32,
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// It is one end of a veth pair.
-    pub(super) veth: bool,
+    pub(crate) veth: bool,
     /// Its other end lies in another network namespace.
-    pub(super) peer_elsewhere: bool,
+    pub(crate) peer_elsewhere: bool,
     /// The index of the bridge (or bond) that it is a port of.
-    pub(super) bridge: Option<u32>,
+    pub(crate) bridge: Option<u32>,
+    /// The index of a veth's other end, in the namespace where that is.
+    pub(crate) peer: Option<u32>,
+    /// The number that this namespace has for that one.
+    pub(crate) peer_namespace: Option<i32>,
 }
 
 /// What happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// An interface is there, or is now so.
     Present(Link),
     /// An interface went away.
@@ -47,14 +55,14 @@ pub(super) enum Change {
 }
 
 /// The socket.
-pub(super) struct Links {
+pub(crate) struct Links {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
 impl Links {
     /// Subscribes, then asks for the list: what is born in between is told by both.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, GROUP_LINK))?;
         // Best effort: without CAP_NET_ADMIN the kernel allows less, and `Missed` covers that.
@@ -65,7 +73,7 @@ impl Links {
     }
 
     /// Asks for the list of all interfaces.
-    pub(super) fn ask(&mut self) -> io::Result<()> {
+    pub(crate) fn ask(&mut self) -> io::Result<()> {
         let mut message = NetlinkMessage::new(
             NetlinkHeader::default(),
             NetlinkPayload::from(RouteNetlinkMessage::GetLink(LinkMessage::default())),
@@ -78,7 +86,7 @@ impl Links {
     }
 
     /// Waits for changes, at most `wait`, and gives those that came.
-    pub(super) fn next(&mut self, wait: Duration, changes: &mut Vec<Change>) -> io::Result<()> {
+    pub(crate) fn next(&mut self, wait: Duration, changes: &mut Vec<Change>) -> io::Result<()> {
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
         let ready = {
             let mut polled = [PollFd::new(self.fd(), PollFlags::POLLIN)];
@@ -146,12 +154,18 @@ fn link(message: &LinkMessage) -> Option<Link> {
         veth: false,
         peer_elsewhere: false,
         bridge: None,
+        peer: None,
+        peer_namespace: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(index) => link.bridge = Some(*index).filter(|i| *i != 0),
-            LinkAttribute::LinkNetNsId(_) => link.peer_elsewhere = true,
+            LinkAttribute::Link(index) => link.peer = Some(*index),
+            LinkAttribute::LinkNetNsId(number) => {
+                link.peer_elsewhere = true;
+                link.peer_namespace = Some(*number);
+            }
             LinkAttribute::LinkInfo(infos) => {
                 link.veth |= infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Veth)));
             }
@@ -163,8 +177,64 @@ fn link(message: &LinkMessage) -> Option<Link> {
     whole.then_some(link)
 }
 
+/// The number that this namespace has for another one, which is open as a file; `None` when it has none, as no interface
+/// here has its other end there.
+pub(crate) fn namespace_number(namespace: &std::fs::File) -> io::Result<Option<i32>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    let fd = u32::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+    let mut question = NsidMessage::default();
+    question.attributes.push(NsidAttribute::Fd(fd));
+    let mut message = NetlinkMessage::new(
+        NetlinkHeader::default(),
+        NetlinkPayload::from(RouteNetlinkMessage::GetNsId(question)),
+    );
+    message.header.flags = NLM_F_REQUEST;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answer = Vec::with_capacity(MESSAGE);
+    socket.recv(&mut answer, 0)?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) = answer.payload else {
+        return Ok(None);
+    };
+    Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    }))
+}
+
+/// All interfaces of this namespace.
+pub(crate) fn list() -> io::Result<Vec<Link>> {
+    let mut links = Links::open()?;
+    let mut changes = Vec::new();
+    while !changes.contains(&Change::Listed) {
+        let before = changes.len();
+        links.next(LISTING, &mut changes)?;
+        if changes.len() == before {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+    }
+    // One that changes meanwhile is told twice, and the second time as it is now.
+    let mut links = std::collections::BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::Present(link) => {
+                links.insert(link.index, link);
+            }
+            Change::Gone(index) => {
+                links.remove(&index);
+            }
+            Change::Listed | Change::Missed => {}
+        }
+    }
+    Ok(links.into_values().collect())
+}
+
 /// The interfaces that carry a default route, by name: the node's ways out.
-pub(super) fn ways_out() -> Vec<String> {
+pub(crate) fn ways_out() -> Vec<String> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
     // Iface Destination Gateway Flags RefCnt Use Metric Mask …

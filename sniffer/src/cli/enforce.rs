@@ -1,0 +1,248 @@
+//! `watch --enforce`: holds this node's pods to the policies of `--cluster`, and tells what is denied.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use sniffer::cluster::{Change, Read, Watcher};
+use sniffer::enforce::{self, Enforcer, Mode, OPEN, Options, Reason};
+use sniffer::policy::compile;
+
+use super::Usage;
+/// Whether and how to deny.
+#[derive(clap::Args)]
+pub(super) struct Guarding {
+    /// Where pods, services and policies come from: a file or folder of Kubernetes objects in YAML, re-read when it
+    /// changes.
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
+    /// What is done with what the policies do not allow: nothing (off), say so (audit), or deny it. Denial outlives
+    /// fedisniff: `fedisniff uninstall` ends it, or --enforce off.
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    enforce: How,
+    /// Nobody but known pods of the cluster may use the pods' bridge: what is not known yet is denied, so that a pod is
+    /// held to its policies from its first packet.
+    #[arg(long)]
+    isolated: bool,
+    /// Let pass what the policies do not allow where the specification leaves it open; may repeat, or hold several with
+    /// commas.
+    #[arg(long, value_name = "CASE", value_delimiter = ',', value_parser = open, long_help = open_help())]
+    allow_open: Vec<Reason>,
+    /// The bridges whose ports are pods.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = Options::default().bridges)]
+    bridges: Vec<String>,
+    /// Where to pin what outlives fedisniff: a folder on a BPF file system.
+    #[arg(long, value_name = "FOLDER", default_value = enforce::PINS)]
+    pins: PathBuf,
+    /// Where the CNI plugins remember what they have made, which names the pod of a veth.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/cni/results")]
+    cni_cache: PathBuf,
+    /// Where the network namespaces of pods are, in which a veth's other end is asked where the CNI plugins say nothing.
+    #[arg(long, value_name = "FOLDER", default_value = "/run/netns")]
+    namespaces: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// Nothing is decided.
+    Off,
+    /// What would be denied is told, and passes.
+    Audit,
+    /// What is not allowed is denied.
+    Deny,
+}
+
+fn open(word: &str) -> Result<Reason, String> {
+    enforce::open(word).ok_or_else(|| {
+        let words: Vec<&str> = OPEN.iter().map(|(reason, _)| reason.word()).collect();
+        format!("it is one of {}", words.join(", "))
+    })
+}
+
+fn open_help() -> String {
+    let cases: Vec<String> = OPEN.iter().map(|(reason, what)| format!("{}: {what}", reason.word())).collect();
+    format!(
+        "Let pass what the policies do not allow where the specification leaves it open, or has no word for it; may \
+         repeat, or hold several with commas. Of a pod that a policy isolates each is denied otherwise:\n\n{}",
+        cases.join("\n")
+    )
+}
+
+/// Denial while `watch` runs; nothing when it was not asked for.
+pub(super) struct Guard {
+    enforcer: Option<Arc<Enforcer>>,
+    reader: Option<JoinHandle<()>>,
+    mode: Mode,
+    pins: PathBuf,
+    ended: Arc<AtomicBool>,
+}
+
+/// How often the files are waited for before the end is looked for.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// So many events are said as lines at once.
+const LINES: usize = 20;
+
+impl Guard {
+    /// Begins to deny, with the policies that there are now; follows them.
+    pub(super) fn start(arguments: &Guarding) -> Result<Self> {
+        let mode = match arguments.enforce {
+            How::Off => Mode::Off,
+            How::Audit => Mode::Audit,
+            How::Deny => Mode::Deny,
+        };
+        let mut guard =
+            Self { enforcer: None, reader: None, mode, pins: arguments.pins.clone(), ended: Arc::default() };
+        let Some(cluster) = &arguments.cluster else {
+            if mode != Mode::Off {
+                return Err(
+                    Usage("--enforce takes --cluster: it names the pods and their policies".into()).into()
+                );
+            }
+            if enforce::is_pinned(&arguments.pins) {
+                eprintln!(
+                    "Denial of an earlier fedisniff is in place and stays so: --cluster FILE --enforce off switches it \
+                     off, `fedisniff uninstall` removes it."
+                );
+            }
+            return Ok(guard);
+        };
+        let (watcher, read) = Watcher::new(cluster)?;
+        complain(&read);
+        if mode == Mode::Off && !enforce::is_pinned(&arguments.pins) {
+            eprintln!(
+                "Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it."
+            );
+            return Ok(guard);
+        }
+        let enforcer = Enforcer::start(Options {
+            mode,
+            pins: arguments.pins.clone(),
+            bridges: arguments.bridges.clone(),
+            isolated: arguments.isolated,
+            allow: arguments.allow_open.clone(),
+            namespaces: arguments.namespaces.clone(),
+            cni: arguments.cni_cache.clone(),
+        })?;
+        if mode == Mode::Off {
+            enforcer.switch_off()?;
+            drop(enforcer);
+            enforce::remove(&arguments.pins)
+                .with_context(|| format!("remove {}", arguments.pins.display()))?;
+            eprintln!("Denial of an earlier fedisniff is removed: nothing is enforced.");
+            return Ok(guard);
+        }
+        let enforcer = Arc::new(enforcer);
+        update(&enforcer, &read)?;
+        let (shared, ended) = (Arc::clone(&enforcer), Arc::clone(&guard.ended));
+        let follow = move || follow(watcher, &shared, &ended);
+        let reader =
+            std::thread::Builder::new().name("cluster".into()).spawn(follow).context("start a thread")?;
+        let standing = enforcer.standing();
+        let what = if mode == Mode::Deny { "denied" } else { "told (audit), and passes" };
+        let pods = standing.interfaces.iter().filter(|i| !i.bridge).count();
+        eprintln!(
+            "What policies do not allow is {what}: {pods} pods of this node, {} addresses.",
+            standing.sizes[0]
+        );
+        for (interface, why) in &standing.failed {
+            eprintln!("warning: {interface} is not guarded: {why}");
+        }
+        guard.enforcer = Some(enforcer);
+        guard.reader = Some(reader);
+        Ok(guard)
+    }
+
+    /// What was told since the last call, as lines.
+    pub(super) fn told(&self) -> Vec<String> {
+        let Some(enforcer) = &self.enforcer else { return Vec::new() };
+        let (events, dropped) = enforcer.told();
+        let denied: Vec<_> = events.iter().filter(|event| event.reason.denies()).collect();
+        let mut lines: Vec<String> = denied.iter().take(LINES).map(ToString::to_string).collect();
+        let more = denied.len().saturating_sub(LINES) as u64 + dropped;
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+
+    /// Says how it went on and what stays.
+    pub(super) fn end(mut self) -> Result<()> {
+        let Some(enforcer) = self.enforcer.take() else { return Ok(()) };
+        self.join();
+        let standing = enforcer.standing();
+        let (mut seen, mut denied) = (0, 0);
+        for interface in standing.interfaces.iter().filter(|i| !i.bridge) {
+            seen += interface.counted.seen;
+            denied += interface.counted.denied();
+        }
+        drop(enforcer);
+        if self.mode == Mode::Audit {
+            enforce::remove(&self.pins).with_context(|| format!("remove {}", self.pins.display()))?;
+            eprintln!("of {seen} packets at the pods' veths {denied} would have been denied.");
+        } else {
+            eprintln!(
+                "of {seen} packets at the pods' veths {denied} were denied there. Denial stays in place: the next watch \
+                 adopts it, `fedisniff uninstall` ends it."
+            );
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take()
+            && reader.join().is_err()
+        {
+            tracing::error!("the thread that follows the cluster's objects panicked");
+        }
+    }
+}
+
+/// What the API server would refuse counts for nothing; that is said.
+fn complain(read: &Read) {
+    for problem in read.problems.iter().take(LINES) {
+        eprintln!("warning: left out: {problem}");
+    }
+    for note in read.cluster.notes.iter().take(LINES) {
+        eprintln!("note: {note}");
+    }
+}
+
+fn update(enforcer: &Enforcer, read: &Read) -> Result<()> {
+    let compiled = compile(&read.cluster)?;
+    let updated = enforcer.update(Arc::new(compiled))?;
+    tracing::info!(
+        "policies, generation {}: {} entries written in {:?}",
+        updated.generation,
+        updated.written,
+        updated.took
+    );
+    if updated.cut > 0 {
+        eprintln!(
+            "warning: {} lists of ports are longer than the kernel takes; what does not fit is denied",
+            updated.cut
+        );
+    }
+    Ok(())
+}
+
+fn follow(mut watcher: Watcher, enforcer: &Enforcer, ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        match watcher.wait(PATIENCE) {
+            None => {}
+            Some(Change::New(read)) => {
+                complain(&read);
+                if let Err(error) = update(enforcer, &read) {
+                    eprintln!("error: the policies that count are still those before: {error:#}");
+                }
+            }
+            Some(Change::Kept(error)) => {
+                eprintln!("error: the policies that count are still those before: {error}");
+            }
+        }
+    }
+}
