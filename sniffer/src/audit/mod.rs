@@ -29,7 +29,7 @@ use self::packet::{Key, Kind, Quote};
 use crate::flow::datagram::{Datagram, datagram};
 use crate::frame::{Frame, Hook, Interface, LinkType, Loss, Timestamp};
 use crate::http::Exchange;
-use crate::policy::compiled::{TCP, UDP, address};
+use crate::policy::compiled::{SCTP, TCP, UDP, address};
 use crate::verdict::explain::Question;
 use crate::verdict::{State, Word};
 
@@ -97,6 +97,31 @@ pub struct Counters {
     pub lost: u64,
 }
 
+/// A packet that fedisniff's own program denied, or would have denied.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelEvent<'a> {
+    /// When.
+    pub time: Timestamp,
+    /// The pod at whose veth it was seen, `namespace/name`; `None` where it is not known.
+    pub pod: Option<&'a str>,
+    /// Source address and port, as the hook saw them.
+    pub source: (IpAddr, u16),
+    /// Destination address and port, as the hook saw them: at the bridge after translation.
+    pub destination: (IpAddr, u16),
+    /// The IP protocol; 0 where the frame is no IP.
+    pub protocol: u8,
+    /// The interface.
+    pub interface: Option<&'a str>,
+    /// Why, as one word.
+    pub reason: &'a str,
+    /// The policies that isolate the pod.
+    pub policies: &'a [String],
+    /// It was dropped.
+    pub dropped: bool,
+    /// Like ones that were not told since the last of the kind.
+    pub untold: u32,
+}
+
 #[derive(Debug)]
 struct Attempt {
     finding: usize,
@@ -145,6 +170,16 @@ pub struct Auditor {
     judged: HashMap<(IpAddr, IpAddr, u8, u16), Option<Judgement>>,
     names: Names,
     counters: Counters,
+}
+
+/// How an attempt begins.
+struct Begun {
+    time: Timestamp,
+    interface: Interface,
+    /// Of a SYN.
+    sequence: Option<u32>,
+    /// In words.
+    what: String,
 }
 
 /// A verdict that is no plain permission.
@@ -285,6 +320,55 @@ impl Auditor {
             Kind::Udp(payload) => self.udp(frame, packet.interface, role, key, payload),
             Kind::Opening(sequence) => self.opening(frame, packet.interface, role, key, Some(sequence)),
             Kind::Echo | Kind::Other => self.opening(frame, packet.interface, role, key, None),
+        }
+    }
+
+    /// fedisniff's program in the kernel denied a packet, or says that it would.
+    pub fn kernel(&mut self, event: &KernelEvent<'_>) {
+        if event.time > self.now {
+            self.expire(event.time);
+        }
+        let ports = matches!(event.protocol, TCP | UDP | SCTP);
+        let (from, to) = if ports { (event.source.1, event.destination.1) } else { (0, 0) };
+        let (source, destination) = (event.source.0, event.destination.0);
+        let key = Key { source, destination, protocol: event.protocol, from, to };
+        let more = u64::from(event.untold);
+        match self.attempts.get_mut(&key) {
+            Some(attempt) => {
+                attempt.last = attempt.last.max(event.time);
+                let at = attempt.finding;
+                if let Some(finding) = self.findings.get_mut(at) {
+                    // What was dropped is seen here alone; what passed was counted when it was copied.
+                    let packets = if event.dropped { more.saturating_add(1) } else { 0 };
+                    finding.packets = finding.packets.saturating_add(packets);
+                    finding.last = finding.last.max(event.time);
+                    self.changed.insert(at);
+                }
+            }
+            None => {
+                let judgement = self.judge(&key).cloned().unwrap_or_else(|| Judgement {
+                    judged: Judged {
+                        word: Word::Deny,
+                        isolated_by: event.policies.to_vec(),
+                        reason: event.reason.to_owned(),
+                        kube_router: "unknown",
+                        kube_router_reason: None,
+                    },
+                    pod: event.pod.unwrap_or("unknown pod").into(),
+                    destinations: Vec::new(),
+                });
+                let what = format!("{} [{}]", if event.dropped { "dropped" } else { "would be dropped" }, event.reason);
+                let begun = Begun { time: event.time, interface: Interface::Unknown, sequence: None, what };
+                let name = event.interface.map(Into::into);
+                let Some(at) = self.begin(key, judgement, begun, name) else { return };
+                if let Some(finding) = self.findings.get_mut(at) {
+                    finding.packets = finding.packets.saturating_add(more);
+                }
+            }
+        }
+        if event.dropped {
+            let detail = format!("fedisniff dropped it [{}]", event.reason);
+            self.witness(&key, event.time, Witness::Program, Interface::Unknown, detail);
         }
     }
 
@@ -538,6 +622,19 @@ impl Auditor {
             return;
         }
         let Some(judgement) = self.judge(&key).cloned() else { return };
+        let destination = Destination { address: key.destination, protocol: key.protocol, port: key.port() };
+        let what = match (key.protocol, sequence) {
+            (_, Some(_)) => format!("SYN to {destination}, from port {}", key.from),
+            (UDP, None) => format!("datagram to {destination}, from port {}", key.from),
+            _ => format!("packet to {destination}"),
+        };
+        let name = self.interface_name(interface);
+        self.begin(key, judgement, Begun { time: frame.time, interface, sequence, what }, name);
+    }
+
+    /// A new attempt. `None` where there is no place for what it is about.
+    fn begin(&mut self, key: Key, judgement: Judgement, begun: Begun, name: Option<Box<str>>) -> Option<usize> {
+        let Begun { time, interface, sequence, what } = begun;
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         let destination = Destination { address: key.destination, protocol: key.protocol, port: key.port() };
         let place = (key.source, destination);
@@ -545,7 +642,7 @@ impl Auditor {
             Some(at) => *at,
             None if self.findings.len() >= self.config.findings => {
                 self.counters.not_kept = self.counters.not_kept.saturating_add(1);
-                return;
+                return None;
             }
             None => {
                 let at = self.findings.len();
@@ -557,8 +654,8 @@ impl Auditor {
                     names: Vec::new(),
                     verdict: judgement.judged.clone(),
                     outcome: Outcome::Unknown,
-                    first: frame.time,
-                    last: frame.time,
+                    first: time,
+                    last: time,
                     attempts: 0,
                     packets: 0,
                     evidence: Vec::new(),
@@ -572,21 +669,15 @@ impl Auditor {
                 at
             }
         };
-        let name = self.interface_name(interface);
         if let Some(finding) = self.findings.get_mut(at) {
             finding.attempts = finding.attempts.saturating_add(1);
             finding.packets = finding.packets.saturating_add(1);
-            finding.first = finding.first.min(frame.time);
-            finding.last = finding.last.max(frame.time);
+            finding.first = finding.first.min(time);
+            finding.last = finding.last.max(time);
             if let Some((known, time)) = self.names.of(key.source, key.destination) {
                 finding.name(known, NameSource::Dns, time);
             }
-            let what = match (key.protocol, sequence) {
-                (_, Some(_)) => format!("SYN to {destination}, from port {}", key.from),
-                (UDP, None) => format!("datagram to {destination}, from port {}", key.from),
-                _ => format!("packet to {destination}"),
-            };
-            finding.witness(frame.time, Witness::Attempt, name.as_deref(), what);
+            finding.witness(time, Witness::Attempt, name.as_deref(), what);
         }
         self.changed.insert(at);
         if self.attempts.len() >= self.config.attempts
@@ -602,16 +693,17 @@ impl Auditor {
         let attempt = Attempt {
             finding: at,
             witnesses: Witness::Attempt.bit(),
-            last: frame.time,
+            last: time,
             interface,
             sequence,
             settled: false,
-            first: frame.time,
+            first: time,
             aims,
         };
         self.attempts.insert(key, attempt);
-        self.due.push_back((frame.time.plus_nanos(self.config.settle_nanos), key));
-        self.forget.push_back((frame.time.plus_nanos(self.config.remember_nanos), key));
+        self.due.push_back((time.plus_nanos(self.config.settle_nanos), key));
+        self.forget.push_back((time.plus_nanos(self.config.remember_nanos), key));
+        Some(at)
     }
 
     fn drop_attempt(&mut self, key: &Key) {

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use sniffer::audit::KernelEvent;
 use sniffer::cluster::{Change, Read, Watcher};
-use sniffer::enforce::{self, Enforcer, Mode, OPEN, Options, Reason};
+use sniffer::enforce::{self, Enforcer, Mode, OPEN, Options, Reason, Told};
 use sniffer::policy::compile;
+use sniffer::policy::compiled::ip;
+use sniffer::verdict::State;
 
 use super::Usage;
 /// Whether and how to deny.
@@ -79,6 +83,8 @@ pub(super) struct Guard {
     mode: Mode,
     pins: PathBuf,
     ended: Arc<AtomicBool>,
+    /// The states of the cluster as they come, for the audit.
+    states: Option<Receiver<State>>,
 }
 
 /// How often the files are waited for before the end is looked for.
@@ -94,8 +100,14 @@ impl Guard {
             How::Audit => Mode::Audit,
             How::Deny => Mode::Deny,
         };
-        let mut guard =
-            Self { enforcer: None, reader: None, mode, pins: arguments.pins.clone(), ended: Arc::default() };
+        let mut guard = Self {
+            enforcer: None,
+            reader: None,
+            mode,
+            pins: arguments.pins.clone(),
+            ended: Arc::default(),
+            states: None,
+        };
         let Some(cluster) = &arguments.cluster else {
             if mode != Mode::Off {
                 return Err(
@@ -112,11 +124,15 @@ impl Guard {
         };
         let (watcher, read) = Watcher::new(cluster)?;
         complain(&read);
+        let (states, receiver) = channel();
+        guard.states = Some(receiver);
         if mode == Mode::Off && !enforce::is_pinned(&arguments.pins) {
             eprintln!(
-                "Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it."
+                "Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it. What \
+                 is seen of attempts that they do not allow is told."
             );
-            return Ok(guard);
+            let _ = states.send(State::new(read.cluster).context("compile the policies")?);
+            return guard.following(watcher, None, states);
         }
         let enforcer = Enforcer::start(Options {
             mode,
@@ -133,14 +149,12 @@ impl Guard {
             enforce::remove(&arguments.pins)
                 .with_context(|| format!("remove {}", arguments.pins.display()))?;
             eprintln!("Denial of an earlier fedisniff is removed: nothing is enforced.");
-            return Ok(guard);
+            let _ = states.send(State::new(read.cluster).context("compile the policies")?);
+            return guard.following(watcher, None, states);
         }
         let enforcer = Arc::new(enforcer);
         update(&enforcer, &read)?;
-        let (shared, ended) = (Arc::clone(&enforcer), Arc::clone(&guard.ended));
-        let follow = move || follow(watcher, &shared, &ended);
-        let reader =
-            std::thread::Builder::new().name("cluster".into()).spawn(follow).context("start a thread")?;
+        let _ = states.send(State::new(read.cluster).context("compile the policies")?);
         let standing = enforcer.standing();
         let what = if mode == Mode::Deny { "denied" } else { "told (audit), and passes" };
         let pods = standing.interfaces.iter().filter(|i| !i.bridge).count();
@@ -151,15 +165,35 @@ impl Guard {
         for (interface, why) in &standing.failed {
             eprintln!("warning: {interface} is not guarded: {why}");
         }
-        guard.enforcer = Some(enforcer);
-        guard.reader = Some(reader);
-        Ok(guard)
+        guard.following(watcher, Some(enforcer), states)
     }
 
-    /// What was told since the last call, as lines.
-    pub(super) fn told(&self) -> Vec<String> {
+    /// Follows the cluster's objects from now on.
+    fn following(
+        mut self,
+        watcher: Watcher,
+        enforcer: Option<Arc<Enforcer>>,
+        states: Sender<State>,
+    ) -> Result<Self> {
+        let (shared, ended) = (enforcer.clone(), Arc::clone(&self.ended));
+        let follow = move || follow(watcher, shared.as_deref(), &ended, &states);
+        let reader =
+            std::thread::Builder::new().name("cluster".into()).spawn(follow).context("start a thread")?;
+        self.enforcer = enforcer;
+        self.reader = Some(reader);
+        Ok(self)
+    }
+
+    /// The cluster's newest state, if it is another one than at the last call.
+    pub(super) fn state(&self) -> Option<State> {
+        self.states.as_ref()?.try_iter().last()
+    }
+
+    /// What was told since the last call, as lines; each is given to `audit`.
+    pub(super) fn told(&self, mut audit: impl FnMut(&Told)) -> Vec<String> {
         let Some(enforcer) = &self.enforcer else { return Vec::new() };
         let (events, dropped) = enforcer.told();
+        events.iter().filter(|event| event.reason.denies()).for_each(&mut audit);
         let denied: Vec<_> = events.iter().filter(|event| event.reason.denies()).collect();
         let mut lines: Vec<String> = denied.iter().take(LINES).map(ToString::to_string).collect();
         let more = denied.len().saturating_sub(LINES) as u64 + dropped;
@@ -171,8 +205,8 @@ impl Guard {
 
     /// Says how it went on and what stays.
     pub(super) fn end(mut self) -> Result<()> {
-        let Some(enforcer) = self.enforcer.take() else { return Ok(()) };
         self.join();
+        let Some(enforcer) = self.enforcer.take() else { return Ok(()) };
         let standing = enforcer.standing();
         let (mut seen, mut denied) = (0, 0);
         for interface in standing.interfaces.iter().filter(|i| !i.bridge) {
@@ -230,19 +264,40 @@ fn update(enforcer: &Enforcer, read: &Read) -> Result<()> {
     Ok(())
 }
 
-fn follow(mut watcher: Watcher, enforcer: &Enforcer, ended: &AtomicBool) {
+fn follow(mut watcher: Watcher, enforcer: Option<&Enforcer>, ended: &AtomicBool, states: &Sender<State>) {
     while !ended.load(Ordering::Relaxed) {
         match watcher.wait(PATIENCE) {
             None => {}
             Some(Change::New(read)) => {
                 complain(&read);
-                if let Err(error) = update(enforcer, &read) {
-                    eprintln!("error: the policies that count are still those before: {error:#}");
+                // The kernel first: it decides.
+                let updated = enforcer.map_or(Ok(()), |enforcer| update(enforcer, &read));
+                match updated.and_then(|()| Ok(State::new(read.cluster)?)) {
+                    Ok(state) => drop(states.send(state)),
+                    Err(error) => {
+                        eprintln!("error: the policies that count are still those before: {error:#}");
+                    }
                 }
             }
             Some(Change::Kept(error)) => {
                 eprintln!("error: the policies that count are still those before: {error}");
             }
         }
+    }
+}
+
+/// An event of the kernel, as the audit takes it.
+pub(super) fn seen(event: &Told) -> KernelEvent<'_> {
+    KernelEvent {
+        time: event.time,
+        pod: event.pod.as_deref().or(event.source_pod.as_deref()),
+        source: (ip(&event.source.0), event.source.1),
+        destination: (ip(&event.destination.0), event.destination.1),
+        protocol: event.protocol,
+        interface: event.interface.as_deref(),
+        reason: event.reason.word(),
+        policies: &event.policies,
+        dropped: event.dropped,
+        untold: event.untold,
     }
 }

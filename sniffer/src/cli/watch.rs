@@ -1,5 +1,6 @@
 //! `fedisniff watch`: this node's pods, live: as lines, as JSON, into a store, into the viewer.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use sniffer::audit::{self, Auditor, Outcome};
 use sniffer::capture::live::{
     AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
-use sniffer::frame::Timestamp;
+use sniffer::frame::{Interface, Timestamp};
 use sniffer::pipeline::Pipeline;
 use sniffer::store::Store;
 use sniffer::viewer::{InterfaceStatus, LiveStatus, PacketCounts, SourceKind, Status, resident_bytes};
@@ -111,11 +113,14 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         face,
         guard,
         stop,
+        told: BTreeMap::new(),
     };
     watching.begin(&options);
+    // Before the first frame, so that the audit sees it.
+    watching.audit();
     watching.all();
     let Watching { pipeline, live, teller, face, guard, .. } = watching;
-    let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditor, .. } = teller;
     line.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -132,7 +137,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
-        auditor: None,
+        auditor: auditor.as_ref(),
     };
     for text in figures.lines().into_iter().chain(kernel_lines(&live.snapshot())) {
         eprintln!("{text}");
@@ -210,6 +215,8 @@ struct Watching {
     face: Option<serve::Running>,
     guard: super::enforce::Guard,
     stop: Stop,
+    /// The findings that were printed, with the outcome that was told.
+    told: BTreeMap<u64, Outcome>,
 }
 
 impl Watching {
@@ -269,10 +276,7 @@ impl Watching {
             if told_in_flight.elapsed() >= IN_FLIGHT {
                 told_in_flight = Instant::now();
                 self.tell_in_flight();
-                for line in self.guard.told() {
-                    self.teller.line.clear();
-                    eprintln!("{line}");
-                }
+                self.audit();
             }
             if shown.elapsed() >= STATUS {
                 shown = Instant::now();
@@ -281,7 +285,42 @@ impl Watching {
         }
         self.pipeline.finish(&mut self.teller);
         self.tell_in_flight();
+        if let Some(auditor) = &mut self.teller.auditor {
+            auditor.finish();
+        }
+        self.audit();
         self.show();
+    }
+
+    /// Takes the cluster's state and the kernel's events, and tells each finding once its outcome is settled, and again
+    /// when that becomes worse.
+    fn audit(&mut self) {
+        if let Some(state) = self.guard.state() {
+            match &mut self.teller.auditor {
+                Some(auditor) => auditor.set_state(state),
+                None => self.teller.auditor = Some(Auditor::new(state, audit::Config::default())),
+            }
+        }
+        let Teller { auditor, printer, line, .. } = &mut self.teller;
+        let lines = self.guard.told(|event| {
+            if let Some(auditor) = auditor {
+                auditor.kernel(&super::enforce::seen(event));
+            }
+        });
+        for text in lines {
+            line.clear();
+            eprintln!("{text}");
+        }
+        let Some(auditor) = auditor else { return };
+        if let Some(now) = super::wall_clock() {
+            auditor.expire(Timestamp(now.0.saturating_sub(LATE)));
+        }
+        for finding in auditor.take_changed() {
+            if finding.settled && self.told.insert(finding.id, finding.outcome) != Some(finding.outcome) {
+                line.clear();
+                printer.finding(finding);
+            }
+        }
     }
 
     /// Browsers see what has begun and is not finished.
@@ -297,12 +336,25 @@ impl Watching {
     fn batch(&mut self, batch: &Batch) {
         for item in batch.items() {
             match item {
-                Item::Frame(frame) => self.pipeline.push(&frame, &mut self.teller),
+                Item::Frame(frame) => {
+                    if let Some(auditor) = &mut self.teller.auditor {
+                        auditor.push(&frame);
+                    }
+                    self.pipeline.push(&frame, &mut self.teller);
+                }
                 Item::Loss(loss) => {
                     self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
                     self.pipeline.lost(&loss);
+                    if let Some(auditor) = &mut self.teller.auditor {
+                        auditor.lost(&loss);
+                    }
                 }
-                Item::Name(index, name) => self.pipeline.name_index(index, name),
+                Item::Name(index, name) => {
+                    self.pipeline.name_index(index, name);
+                    if let (Some(auditor), Some(name)) = (&mut self.teller.auditor, name) {
+                        auditor.name_interface(Interface::Index(index), name);
+                    }
+                }
             }
         }
     }
