@@ -27,16 +27,18 @@ enum Command {
     Explain(Explain),
 }
 
+// Short lines: clap breaks longer ones on a narrow terminal, and a broken command cannot be copied.
 const EXAMPLES: &str = "\
 Examples:
-  kubectl get networkpolicies,pods,namespaces,services,endpointslices,nodes -A -o yaml > cluster.yaml
-  fedisniff policy explain --cluster cluster.yaml --from fediverse/mastodon1 --to 203.0.113.9:443/TCP
-  fedisniff policy explain --cluster cluster.yaml --from x/a --to kube-system/kube-dns:53/UDP
-  fedisniff policy explain --cluster cluster.yaml --from x/a --to '[2001:db8::9]:443/TCP'
-  fedisniff policy explain --cluster manifests/ --from node:n1 --to x/a:http/TCP --json
+  kubectl get netpol,po,ns,svc,endpointslices,no -A -o yaml > all.yaml
+  fedisniff policy explain --cluster all.yaml --from x/a --to 203.0.113.9:443/TCP
+  fedisniff policy explain --cluster all.yaml --from x/a --to y/service:80/TCP
+  fedisniff policy explain --cluster all.yaml --from x/a --to '[2001:db8::9]/ICMP'
+  fedisniff policy explain --cluster folder --from node:n1 --to x/a:http/TCP --json
 
-Exit codes: 0 allowed; 3 not allowed at every destination (deny, mixed), or left open by the specification
-(undefined); 1 objects that the API server would refuse; 2 usage.";
+Exit codes: 0 allowed; 3 not allowed (deny, or mixed: not at every destination),
+or left open by the specification (undefined); 1 failed, or objects that the API
+server would refuse; 2 usage.";
 
 /// Where pods, services and policies come from.
 #[derive(clap::Args)]

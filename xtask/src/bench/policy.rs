@@ -20,7 +20,7 @@ pub(super) fn run(bench: &Bench) -> Result<String> {
     let json = bench.folder.join("policies.json");
     std::fs::write(&json, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())
         .with_context(|| format!("write {}", json.display()))?;
-    // JSON is YAML, one object a document: what differs from kubectl's output is only the space.
+    // One object a document, in block style, as people and kubectl write it.
     let yaml = bench.folder.join("policies.yaml");
     let mut text = String::new();
     for object in &objects {
