@@ -37,7 +37,7 @@ enum Command {
     /// Decode a capture: every HTTP exchange in it, and what it meant.
     Read(read::Arguments),
     /// Watch this node's pods: every HTTP exchange as it happens, and what it meant (root).
-    Watch(watch::Arguments),
+    Watch(Box<watch::Arguments>),
     /// Say what this machine lacks for watching, and what mends it.
     Doctor(doctor::Arguments),
     /// Open the web viewer over a store.
@@ -164,7 +164,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let result = match arguments.command {
         Command::Read(arguments) => read::run(arguments),
-        Command::Watch(arguments) => watch::run(arguments),
+        Command::Watch(arguments) => watch::run(*arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments),
         Command::SweepAfter { number } => sniffer::capture::live::sweep_after(number)
