@@ -79,6 +79,7 @@ pub(super) struct Guard {
     mode: Mode,
     pins: PathBuf,
     ended: Arc<AtomicBool>,
+    idle: Option<&'static str>,
 }
 
 /// How often the files are waited for before the end is looked for.
@@ -94,8 +95,15 @@ impl Guard {
             How::Audit => Mode::Audit,
             How::Deny => Mode::Deny,
         };
-        let mut guard =
-            Self { enforcer: None, reader: None, mode, pins: arguments.pins.clone(), ended: Arc::default() };
+        let mut guard = Self {
+            enforcer: None,
+            reader: None,
+            mode,
+            pins: arguments.pins.clone(),
+            ended: Arc::default(),
+            idle: None,
+        };
+        guard.idle = Some("Nothing is enforced: that takes --cluster FILE, which names pods and policies.");
         let Some(cluster) = &arguments.cluster else {
             if mode != Mode::Off {
                 return Err(
@@ -103,6 +111,7 @@ impl Guard {
                 );
             }
             if enforce::is_pinned(&arguments.pins) {
+                guard.idle = None;
                 eprintln!(
                     "Denial of an earlier fedisniff is in place and stays so: --cluster FILE --enforce off switches it \
                      off, `fedisniff uninstall` removes it."
@@ -110,6 +119,7 @@ impl Guard {
             }
             return Ok(guard);
         };
+        guard.idle = None;
         let (watcher, read) = Watcher::new(cluster)?;
         complain(&read);
         if mode == Mode::Off && !enforce::is_pinned(&arguments.pins) {
@@ -154,6 +164,11 @@ impl Guard {
         guard.enforcer = Some(enforcer);
         guard.reader = Some(reader);
         Ok(guard)
+    }
+
+    /// What is to be said of it once it is said what is watched.
+    pub(super) fn idle(&self) -> Option<&'static str> {
+        self.idle
     }
 
     /// What was told since the last call, as lines.

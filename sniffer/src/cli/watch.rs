@@ -113,6 +113,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         stop,
     };
     watching.begin(&options);
+    if let Some(text) = watching.guard.idle() {
+        eprintln!("{text}");
+    }
     watching.all();
     let Watching { pipeline, live, teller, face, guard, .. } = watching;
     let Teller { mut printer, recorder, line, exchanges, matched, lost, .. } = teller;
