@@ -35,7 +35,7 @@ fn births(node: &mut Node, from: u32, count: u32) {
         let out = [192, 0, 2, 1];
         let up = |packet: &[u8]| ethernet(bridge, own, 0x0800, packet);
         let last = 100 + (number % 100) as u8;
-        let frames = vec![
+        let frames = [
             up(&ipv4([10, 42, 0, last], out, 6, 0, &tcp(4000, 80, 2, &marked(number)))),
             up(&ipv4([10, 42, 0, last], out, 17, 0, &udp(4000, 53, &marked(number)))),
             up(&ipv4([10, 42, 0, 20], out, 17, 0, &udp(4000, 53, &marked(number)))),
