@@ -163,6 +163,12 @@ fn judge(kernel: &Kernel, said: &str) -> Result<String> {
     let left = between("left").unwrap_or_default();
     ensure!(!left.contains("fs_"), "left behind: {left}");
     let how = if errors.contains("by TCX") { "TCX" } else { "clsact" };
+    // Denial takes TCX.
+    let denies = between("denies").unwrap_or_default();
+    ensure!(
+        how != "TCX" || denies.contains("What policies do not allow is told"),
+        "it does not take the programs that deny: {denies}"
+    );
     Ok(format!("{version}, attached by {how}, one exchange told whole"))
 }
 

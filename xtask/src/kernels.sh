@@ -28,12 +28,25 @@ sleep 2
 kill -INT $watching
 wait $watching
 sleep 1
+# Whether this kernel takes the programs that deny; there is no bridge here to attach them to.
+echo '{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"x"}}' > /tmp/cluster.json
+fedisniff watch --interfaces veth0 --cluster /tmp/cluster.json --enforce audit > /dev/null 2> /tmp/denies &
+denying=$!
+tries=0
+until grep -q Watching /tmp/denies || [ $tries -ge 120 ] || ! kill -0 $denying 2> /dev/null; do
+  tries=$((tries + 1))
+  sleep 1
+done
+kill -INT $denying
+wait $denying
 echo "== kernel"
 uname -r
 echo "== exchanges"
 cat /tmp/exchanges
 echo "== said"
 cat /tmp/said
+echo "== denies"
+cat /tmp/denies
 echo "== left"
 fedisniff uninstall 2>&1 | grep -v '^Nothing' | sed 's/^/fs_ /'
 echo "== end"

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use sniffer::capture::live::doctor::{self, Check, Report, Seen, State};
 use sniffer::capture::live::{Interfaces, Options};
+use sniffer::enforce::{self, Mode};
 
 use super::text::{DIM, GREEN, RED, RESET, YELLOW, clean};
 use super::{Colour, Usage, watch};
@@ -47,7 +49,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         attach_by: watch::attach_by(arguments.attach.as_deref()),
         ..Options::default()
     };
-    let report = doctor::examine(&options);
+    let mut report = doctor::examine(&options);
+    report.checks.push(denial());
     let mut out = io::stdout().lock();
     let written = if arguments.json {
         let whole = json!({
@@ -65,6 +68,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         other => other.context("write to standard output")?,
     }
     Ok(if report.works() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Denial that `watch --enforce` has pinned, which outlives it.
+fn denial() -> Check {
+    let check = |state, found| Check { id: "denial", state, found, why: None, mend: None };
+    match enforce::look(Path::new(enforce::PINS)) {
+        Ok(None) => check(State::Ok, "nothing is denied on this node".into()),
+        Ok(Some(pinned)) => {
+            let mode = match pinned.mode {
+                mode if mode == Mode::Deny as u32 => "what policies do not allow is denied",
+                mode if mode == Mode::Audit as u32 => "what policies do not allow is told, and passes",
+                _ => "switched off",
+            };
+            let isolated = if pinned.isolated { ", and whoever is not known" } else { "" };
+            let (links, generation) = (pinned.links, pinned.generation);
+            check(
+                State::Ok,
+                format!("{mode}{isolated}: {links} programs, policies of generation {generation}"),
+            )
+        }
+        Err(error) => Check {
+            why: Some("denial outlives fedisniff, so it may be there although nothing runs".into()),
+            mend: Some("sudo fedisniff doctor".into()),
+            ..check(State::Unknown, error.to_string())
+        },
+    }
 }
 
 fn print(out: &mut impl Write, report: &Report, colour: bool) -> io::Result<()> {

@@ -85,6 +85,7 @@ pub(super) struct Guard {
     ended: Arc<AtomicBool>,
     /// The states of the cluster as they come, for the audit.
     states: Option<Receiver<State>>,
+    idle: Option<&'static str>,
 }
 
 /// How often the files are waited for before the end is looked for.
@@ -107,7 +108,9 @@ impl Guard {
             pins: arguments.pins.clone(),
             ended: Arc::default(),
             states: None,
+            idle: None,
         };
+        guard.idle = Some("Nothing is enforced: that takes --cluster FILE, which names pods and policies.");
         let Some(cluster) = &arguments.cluster else {
             if mode != Mode::Off {
                 return Err(
@@ -115,6 +118,7 @@ impl Guard {
                 );
             }
             if enforce::is_pinned(&arguments.pins) {
+                guard.idle = None;
                 eprintln!(
                     "Denial of an earlier fedisniff is in place and stays so: --cluster FILE --enforce off switches it \
                      off, `fedisniff uninstall` removes it."
@@ -122,6 +126,7 @@ impl Guard {
             }
             return Ok(guard);
         };
+        guard.idle = None;
         let (watcher, read) = Watcher::new(cluster)?;
         complain(&read);
         let (states, receiver) = channel();
@@ -187,6 +192,11 @@ impl Guard {
     /// The cluster's newest state, if it is another one than at the last call.
     pub(super) fn state(&self) -> Option<State> {
         self.states.as_ref()?.try_iter().last()
+    }
+
+    /// What is to be said of it once it is said what is watched.
+    pub(super) fn idle(&self) -> Option<&'static str> {
+        self.idle
     }
 
     /// What was told since the last call, as lines; each is given to `audit`.

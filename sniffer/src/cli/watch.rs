@@ -118,6 +118,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     watching.begin(&options);
     // Before the first frame, so that the audit sees it.
     watching.audit();
+    if let Some(text) = watching.guard.idle() {
+        eprintln!("{text}");
+    }
     watching.all();
     let Watching { pipeline, live, teller, face, guard, .. } = watching;
     let Teller { mut printer, recorder, line, exchanges, matched, lost, auditor, .. } = teller;

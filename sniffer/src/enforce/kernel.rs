@@ -15,7 +15,8 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use sniffer_ebpf::deny::{
     CHUNK_WORDS, CONFIG_WORDS, COUNTS, Chunk, Config, ENDPOINT, ENDPOINT_KEY, Endpoint, EndpointKey, LAYOUT,
     MAP_ACTIVE, MAP_CONFIG, MAP_COUNTS, MAP_ENDPOINTS, MAP_EVENTS, MAP_PORTS, MAP_SETS, MAP_VETHS, MAPS,
-    PROGRAM_BRIDGE, PROGRAM_FROM_POD, PROGRAM_TO_POD, PortRange, RANGES, SET_KEY, VETH, Veth, set_key,
+    PROGRAM_BRIDGE, PROGRAM_FROM_POD, PROGRAM_TO_POD, PortRange, RANGES, SET_KEY, VETH, Veth, config_flag,
+    set_key,
 };
 
 use super::EnforceError;
@@ -344,6 +345,21 @@ fn take_turn(pins: &Path) -> Result<UnixListener, EnforceError> {
     SocketAddr::from_abstract_name(name)
         .and_then(|address| UnixListener::bind_addr(&address))
         .map_err(|_| EnforceError::Busy(pins.to_owned()))
+}
+
+/// What is pinned, as far as one sees without changing anything.
+pub(super) fn look(pins: &Path) -> Result<Option<super::Pinned>, EnforceError> {
+    let folder = folder(pins);
+    if !is_pinned(pins) {
+        return Ok(None);
+    }
+    let open = |map: &str| MapData::from_pin(map_pin(&folder, map)).map(Map::Array);
+    let active: Array<MapData, u32> = Array::try_from(open(MAP_ACTIVE)?)?;
+    let config: Array<MapData, [u32; CONFIG_WORDS]> = Array::try_from(open(MAP_CONFIG)?)?;
+    let generation = active.get(&0, 0)?;
+    let [mode, flags, _] = config.get(&(generation & 1), 0)?;
+    let links = std::fs::read_dir(folder.join("links")).map_or(0, Iterator::count);
+    Ok(Some(super::Pinned { mode, isolated: flags & config_flag::ISOLATED != 0, generation, links }))
 }
 
 /// Removes all pins of denial, of whatever layout, so that nothing is denied any more. Gives what was removed.

@@ -358,6 +358,27 @@ pub fn remove(pins: &Path) -> std::io::Result<Vec<String>> {
     kernel::remove(pins)
 }
 
+/// Denial that is pinned, by whatever process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    /// [`Mode`] as a number.
+    pub mode: u32,
+    /// Only known pods may use the bridge.
+    pub isolated: bool,
+    /// Counts updates.
+    pub generation: u32,
+    /// Programs on interfaces, those of interfaces that are gone among them.
+    pub links: usize,
+}
+
+/// What is pinned; changes nothing.
+///
+/// # Errors
+/// When the pins cannot be read, as without root.
+pub fn look(pins: &Path) -> Result<Option<Pinned>, EnforceError> {
+    kernel::look(pins)
+}
+
 /// Whether denial is pinned, by whatever process.
 pub fn is_pinned(pins: &Path) -> bool {
     kernel::is_pinned(pins)
@@ -701,5 +722,24 @@ impl State {
                 tracing::warn!("{error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{OPEN, Reason, open};
+
+    #[test]
+    fn every_case_that_is_left_open_has_a_word_of_its_own() {
+        let words: BTreeSet<&str> = OPEN.iter().map(|(reason, _)| reason.word()).collect();
+        assert_eq!(words.len(), OPEN.len());
+        assert!(OPEN.iter().all(|(reason, _)| open(reason.word()) == Some(*reason)));
+        // What a policy says is not for an option to undo.
+        let closed = [Reason::Egress, Reason::Ingress];
+        assert!(closed.iter().all(|reason| open(reason.word()).is_none()));
+        let denies = |reason: &&Reason| reason.denies() && !closed.contains(reason);
+        assert_eq!(Reason::ALL.iter().filter(denies).count(), OPEN.len());
     }
 }

@@ -564,7 +564,9 @@ fn hooks(seen: &[Seen]) -> Check {
 fn leftovers(left: Vec<String>) -> Check {
     let id = "leftovers";
     let mut found: Vec<String> = left.into_iter().map(|name| format!("filters on {name}")).collect();
-    if std::fs::exists(PINS).unwrap_or(false) {
+    // Denial is meant to stay, and is told by itself.
+    let left = |entry: std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with("deny-");
+    if std::fs::read_dir(PINS).is_ok_and(|entries| entries.flatten().any(left)) {
         found.push(format!("pins in {PINS}"));
     }
     if found.is_empty() {

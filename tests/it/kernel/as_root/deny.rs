@@ -167,6 +167,7 @@ fn arrive(node: &Node, ways: &[(&'static str, Vec<u8>)]) -> BTreeSet<&'static st
 }
 
 #[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn a_pod_that_is_denied_everything_sends_nothing_to_anybody_by_any_frame() {
     let node = node("every");
     let ways = ways(&node);
@@ -200,15 +201,6 @@ fn of(enforcer: &Enforcer, interface: &str) -> (u64, u64) {
     (found.counted.denied(), found.counted.dropped)
 }
 
-#[test]
-fn options_are_what_a_command_line_can_say() {
-    // Every case that is left open has a word, and each word is one case.
-    let words: BTreeSet<&str> = sniffer::enforce::OPEN.iter().map(|(reason, _)| reason.word()).collect();
-    assert_eq!(words.len(), sniffer::enforce::OPEN.len());
-    assert!(words.iter().all(|word| sniffer::enforce::open(word).is_some_and(|r| r.word() == *word)));
-    let _: Options = Options::default();
-}
-
 /// Whether a pod can connect, as far as one sees within a moment.
 fn connects(node: &Node, from: &str, to: &str) -> bool {
     let to: std::net::SocketAddr = to.parse().expect("an address");
@@ -229,6 +221,7 @@ fn allow_egress(pod: &str, rule: Value) -> Value {
 }
 
 #[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn what_policies_allow_and_its_answers_pass_and_nothing_else() {
     let node = node("pass");
     for (pod, address) in [
@@ -287,6 +280,7 @@ fn what_policies_allow_and_its_answers_pass_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn a_service_is_decided_by_where_it_leads() {
     let node = node("service");
     for (of, address) in [("b", "0.0.0.0:8080"), ("a", "0.0.0.0:8080"), ("outside", "0.0.0.0:8080")] {
@@ -318,6 +312,7 @@ fn a_service_is_decided_by_where_it_leads() {
 }
 
 #[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn what_is_established_and_forbidden_now_is_cut_and_the_rest_goes_on() {
     let node = node("cut");
     serve(&node, "outside", "0.0.0.0:8080");

@@ -64,6 +64,7 @@ impl Trying {
 }
 
 #[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
 fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let mut node = Node::with_bridge("restart");
     node.pod("a", 10);
@@ -164,7 +165,9 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     let output = command.args(["uninstall", "--pins"]).arg(&pins).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("5 links, 10 maps"), "{said}");
-    assert_eq!(node.attached("vetha"), Vec::<String>::new());
-    assert_eq!(node.attached("cni0"), Vec::<String>::new());
+    // The kernel lets go of what nothing pins any more a moment later (`bpf_free_inode`).
+    crate::netns::until("all is detached", || {
+        ["vetha", "vethb", "cni0"].iter().all(|interface| node.attached(interface).is_empty())
+    });
     assert!(!pins.exists());
 }
