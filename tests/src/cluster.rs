@@ -1,0 +1,607 @@
+//! The cluster (`cargo xtask cluster`, see `tests/cluster/README.md`) as a value: it is up while the value lives. Pods
+//! are put into it as objects of the real API with the status that a kubelet would write, and as namespaces of their
+//! own; what they send is real, and what becomes of it is told by who receives it.
+
+pub mod api;
+pub mod place;
+pub mod tap;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use self::api::Api;
+use self::place::{Place, mac_of};
+use self::tap::{Arrival, Tap};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A namespace of the API of our own, for what marks that kube-router has seen everything before it.
+const MARKS: &str = "marks";
+const MARKED: [&str; 2] = ["10.42.0.250", "fd42::250"];
+
+/// A cluster that nobody else uses.
+pub struct Cluster {
+    about: Value,
+    /// The API, as root of the cluster.
+    pub api: Api,
+    /// The node with the control plane and kube-router.
+    pub node: Place,
+    /// The other one, which nobody watches.
+    pub node2: Place,
+    /// "The internet".
+    pub outside: Place,
+    tap: Tap,
+    pods: Mutex<BTreeMap<String, Arc<Pod>>>,
+    /// Paths of other objects that were made, in order.
+    made: Mutex<Vec<String>>,
+    marks: AtomicU32,
+    programs: Mutex<BTreeMap<String, Child>>,
+    _holder: Holder,
+}
+
+/// `cargo xtask cluster hold`: it takes the cluster away when its standard input ends, that is with this process at the
+/// latest, however that ends.
+struct Holder {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// A pod: its object in the API is named the same.
+pub struct Pod {
+    /// The namespace of the API.
+    pub namespace: String,
+    /// Its name there.
+    pub name: String,
+    /// Its addresses, the first of which the API calls `podIP`.
+    pub addresses: Vec<IpAddr>,
+    /// The node's end of its veth.
+    pub veth: String,
+    /// Its network namespace.
+    pub place: Place,
+}
+
+/// What a pod is to be.
+pub struct PodSpec<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    labels: Value,
+    ports: Value,
+    addresses: Vec<IpAddr>,
+    node: &'a str,
+}
+
+impl<'a> PodSpec<'a> {
+    /// On the first node, without labels and ports.
+    pub fn new(namespace: &'a str, name: &'a str, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        Self { namespace, name, labels: json!({"app": name}), ports: json!([]), addresses, node: "n1" }
+    }
+
+    /// With these labels instead of `app: NAME`.
+    #[must_use]
+    pub fn labels(mut self, labels: Value) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// With these ports of its one container (`[{"name": .., "containerPort": ..}]`).
+    #[must_use]
+    pub fn ports(mut self, ports: Value) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// On this node.
+    #[must_use]
+    pub fn on(mut self, node: &'a str) -> Self {
+        self.node = node;
+        self
+    }
+}
+
+impl std::ops::Deref for Pod {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Pod {
+    /// Its first IPv4 address.
+    pub fn ip(&self) -> IpAddr {
+        self.addresses[0]
+    }
+}
+
+fn text<'a>(about: &'a Value, name: &str) -> Result<&'a str> {
+    about[name].as_str().with_context(|| format!("no `{name}` in cluster.json"))
+}
+
+impl Cluster {
+    /// Builds it; the name must be the caller's own: small letters and digits, up to 20.
+    ///
+    /// # Errors
+    /// It does not come up, with what it said.
+    pub fn up(name: &str) -> Result<Self> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(root()).args(["xtask", "cluster", "hold", "--name", name]);
+        // Of a group of its own, so that Ctrl-C reaches it only by the end of its input.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().context("start cargo")?;
+        let (input, output) = (child.stdin.take(), child.stdout.take().context("its output")?);
+        let mut holder = Holder { child, input };
+        let mut said = String::new();
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            if line == "up" {
+                break;
+            }
+            said += &format!("{line}\n");
+        }
+        let file = Path::new("/run/fedisniff-cluster").join(name).join("cluster.json");
+        let Ok(about) = std::fs::read(&file) else {
+            bail!("the cluster does not come up ({:?}): {said}", holder.child.wait());
+        };
+        let about: Value = serde_json::from_slice(&about)?;
+        let node = |at: usize| about["nodes"][at].as_str().map(Place::new).context("a node's namespace");
+        let outside = text(&about, "outside")?;
+        let beyond: Vec<IpAddr> = about["addresses_outside"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|address| address.as_str()?.parse().ok())
+            .collect();
+        let cluster = Self {
+            api: Api::new(Path::new(text(&about, "api")?)),
+            node: node(0)?,
+            node2: node(1)?,
+            outside: Place::new(outside),
+            tap: Tap::of(outside, "switch", move |arrival| beyond.contains(&arrival.destination))?,
+            pods: Mutex::default(),
+            made: Mutex::default(),
+            marks: AtomicU32::new(0),
+            programs: Mutex::default(),
+            _holder: holder,
+            about,
+        };
+        cluster.namespace(MARKS, json!({}))?;
+        cluster.object(&PodSpec::new(MARKS, "mark", &MARKED))?;
+        cluster.publish(MARKS, "mark", "n1", &MARKED.map(|a| a.parse().expect("an address")), "Running")?;
+        Ok(cluster)
+    }
+
+    /// Makes a namespace of the API, or sets its labels.
+    ///
+    /// # Errors
+    /// The API refuses.
+    pub fn namespace(&self, name: &str, labels: Value) -> Result<()> {
+        // The API server adds the name as a label; whoever owns all labels must not take it away again.
+        self.api.apply(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
+        )?;
+        Ok(())
+    }
+
+    /// Makes an object, with its status; it goes away with `reset`.
+    ///
+    /// # Errors
+    /// The API refuses, with its reason.
+    pub fn apply(&self, object: &Value) -> Result<()> {
+        let path = self.api.apply(object)?;
+        let mut made = lock(&self.made);
+        if !made.contains(&path) {
+            made.push(path);
+        }
+        Ok(())
+    }
+
+    /// Makes a policy of `spec`.
+    ///
+    /// # Errors
+    /// The API refuses, with its reason.
+    pub fn policy(&self, namespace: &str, name: &str, spec: Value) -> Result<()> {
+        self.apply(&json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        }))
+    }
+
+    /// Takes a policy away.
+    ///
+    /// # Errors
+    /// The API refuses.
+    pub fn no_policy(&self, namespace: &str, name: &str) -> Result<()> {
+        let path = api::path("networking.k8s.io/v1", "NetworkPolicy", Some(namespace), name)?;
+        lock(&self.made).retain(|other| *other != path);
+        self.api.delete(&path)
+    }
+
+    /// Takes every policy of the tests away.
+    ///
+    /// # Errors
+    /// The API refuses.
+    pub fn no_policies(&self) -> Result<()> {
+        let mut made = lock(&self.made);
+        for path in made.extract_if(.., |path| path.contains("/networkpolicies/")) {
+            self.api.delete(&path)?;
+        }
+        Ok(())
+    }
+
+    /// A pod that runs: object, namespace and address.
+    ///
+    /// # Errors
+    /// The API refuses, or the kernel.
+    pub fn pod(&self, spec: &PodSpec<'_>) -> Result<Arc<Pod>> {
+        let pod = self.unpublished(spec)?;
+        self.publish(spec.namespace, spec.name, spec.node, &spec.addresses, "Running")?;
+        Ok(pod)
+    }
+
+    /// A pod whose address the API does not know yet, as while a kubelet starts it.
+    ///
+    /// # Errors
+    /// The API refuses, or the kernel.
+    pub fn unpublished(&self, spec: &PodSpec<'_>) -> Result<Arc<Pod>> {
+        self.object(spec)?;
+        let name = text(&self.about, "name")?;
+        let namespace = format!("{name}.pod.{}.{}", spec.namespace, spec.name);
+        let node = if spec.node == "n1" { &self.node } else { &self.node2 };
+        let mac = mac_of(&spec.addresses);
+        let veth = format!("veth{}", mac.replace(':', "").split_at(4).1);
+        let place = Place::new(&namespace);
+        let networks: &[&str] = match spec.node {
+            "n1" => &["10.42.0.0/24", "10.42.2.0/24", "10.42.3.0/24", "10.42.4.0/24"],
+            _ => &["10.42.1.0/24"],
+        };
+        let (four, six) =
+            if spec.node == "n1" { ("10.42.0.1", "fd42::1") } else { ("10.42.1.1", "fd42:0:0:1::1") };
+        place::ip(&["netns", "add", &namespace])?;
+        // No time is spent on finding out that nobody else has the addresses.
+        place.set("ipv6/conf/default/accept_dad", "0")?;
+        place::ip(&[
+            "link",
+            "add",
+            &veth,
+            "netns",
+            node.namespace(),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "address",
+            &mac,
+            "netns",
+            &namespace,
+        ])?;
+        let hairpin = ["link", "set", &veth, "master", "cni0"].join(" ");
+        node.ip_batch(&format!(
+            "{hairpin}\nlink set {veth} type bridge_slave hairpin on\nlink set {veth} up\n"
+        ))?;
+        let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
+        for address in &spec.addresses {
+            match address {
+                IpAddr::V4(address) => {
+                    lines += &format!("address add {address}/32 dev eth0\n");
+                    for network in networks {
+                        lines += &format!("route add {network} dev eth0 src {address}\n");
+                    }
+                    lines += &format!("route add default via {four} src {address}\n");
+                }
+                IpAddr::V6(address) => {
+                    lines +=
+                        &format!("address add {address}/64 dev eth0 nodad\nroute add default via {six}\n");
+                }
+            }
+        }
+        place.ip_batch(&lines)?;
+        let pod = Arc::new(Pod {
+            namespace: spec.namespace.to_owned(),
+            name: spec.name.to_owned(),
+            addresses: spec.addresses.clone(),
+            veth,
+            place,
+        });
+        lock(&self.pods).insert(format!("{}/{}", spec.namespace, spec.name), Arc::clone(&pod));
+        Ok(pod)
+    }
+
+    /// The pod's object alone.
+    fn object(&self, spec: &PodSpec<'_>) -> Result<()> {
+        self.api.apply(&json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": spec.namespace, "name": spec.name, "labels": spec.labels},
+            "spec": {"nodeName": spec.node, "containers": [{"name": "c", "image": "none", "ports": spec.ports}]},
+        }))?;
+        Ok(())
+    }
+
+    /// Tells the API a pod's addresses and phase, as a kubelet does.
+    ///
+    /// # Errors
+    /// The API refuses.
+    pub fn publish(
+        &self,
+        namespace: &str,
+        name: &str,
+        node: &str,
+        addresses: &[IpAddr],
+        phase: &str,
+    ) -> Result<()> {
+        let host = if node == "n1" { "192.0.2.1" } else { "192.0.2.2" };
+        let ips: Vec<Value> = addresses.iter().map(|a| json!({"ip": a.to_string()})).collect();
+        self.api.status(
+            &api::path("v1", "Pod", Some(namespace), name)?,
+            &json!({"phase": phase, "podIP": addresses[0].to_string(), "podIPs": ips, "hostIP": host,
+                "hostIPs": [{"ip": host}]}),
+        )
+    }
+
+    /// The pod `NAMESPACE/NAME`.
+    ///
+    /// # Errors
+    /// There is no such pod.
+    pub fn find(&self, name: &str) -> Result<Arc<Pod>> {
+        lock(&self.pods).get(name).cloned().with_context(|| format!("no pod {name}"))
+    }
+
+    /// Takes a pod away.
+    ///
+    /// # Errors
+    /// The API refuses, or the kernel.
+    pub fn remove(&self, pod: &Pod) -> Result<()> {
+        lock(&self.pods).remove(&format!("{}/{}", pod.namespace, pod.name));
+        self.api.delete(&api::path("v1", "Pod", Some(&pod.namespace), &pod.name)?)?;
+        let node = if self.node.has(&pod.veth) { &self.node } else { &self.node2 };
+        // A socket may keep the pod's namespace alive; its veth would stay.
+        place::ip(&["-n", node.namespace(), "link", "delete", &pod.veth])?;
+        place::ip(&["netns", "delete", pod.place.namespace()])?;
+        Ok(())
+    }
+
+    /// As it was when it came up.
+    ///
+    /// # Errors
+    /// What a test made cannot be taken away.
+    pub fn reset(&self) -> Result<()> {
+        self.no_policies()?;
+        for path in lock(&self.made).drain(..).rev() {
+            self.api.delete(&path)?;
+        }
+        let pods: Vec<Arc<Pod>> = lock(&self.pods).values().cloned().collect();
+        for pod in pods {
+            self.remove(&pod)?;
+        }
+        for (_, mut child) in std::mem::take(&mut *lock(&self.programs)) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.synced()?;
+        self.tap.clear();
+        Ok(())
+    }
+
+    /// kube-router's rules in one family (`iptables-save` of the filter table).
+    ///
+    /// # Errors
+    /// iptables-save fails.
+    pub fn rules(&self, iptables: &str) -> Result<String> {
+        self.node.output(&[&format!("{iptables}-save"), "-t", "filter"])
+    }
+
+    /// Waits until kube-router's rules, in both families, are of all that the API knows by now. Within one kind of
+    /// object the API's watchers hear of changes in their order; so a policy that is made last, and stands in the rules,
+    /// proves the policies before it. Pods are looked for by their addresses.
+    ///
+    /// # Errors
+    /// That does not happen.
+    pub fn synced(&self) -> Result<()> {
+        let mark = self.marks.fetch_add(1, Ordering::Relaxed);
+        let path = |mark: u32| {
+            api::path("networking.k8s.io/v1", "NetworkPolicy", Some(MARKS), &format!("mark-{mark}"))
+        };
+        self.api.apply(&json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": format!("mark-{mark}"), "namespace": MARKS},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"]},
+        }))?;
+        let begin = Instant::now();
+        loop {
+            let (four, six) = (self.rules("iptables")?, self.rules("ip6tables")?);
+            let marked = format!("run through nw policy mark-{mark}\"");
+            if four.contains(&marked) && six.contains(&marked) && self.has_pods(&four, &six) {
+                break;
+            }
+            ensure!(
+                begin.elapsed() < PATIENCE,
+                "kube-router has no rules of mark-{mark} and of all pods:\n{four}{six}"
+            );
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        self.api.delete(&path(mark)?)
+    }
+
+    /// Whether the rules have a chain for each pod of the first node, and for no other.
+    fn has_pods(&self, four: &str, six: &str) -> bool {
+        let found = |text: &str| -> std::collections::BTreeSet<IpAddr> {
+            let lines = text.lines().filter(|line| line.starts_with("-A KUBE-ROUTER-OUTPUT -s "));
+            let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+            lines.filter_map(address).collect()
+        };
+        let wanted: std::collections::BTreeSet<IpAddr> = lock(&self.pods)
+            .values()
+            .filter(|pod| self.node.has(&pod.veth))
+            .flat_map(|pod| pod.addresses.clone())
+            .chain(MARKED.map(|a| a.parse().expect("an address")))
+            .collect();
+        let (four, six) = (found(four), found(six));
+        four.union(&six).eq(&wanted)
+    }
+
+    /// What has reached "the internet" since the last time, to the addresses that are there.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        // What is on its way comes within this.
+        std::thread::sleep(Duration::from_millis(30));
+        self.tap.take()
+    }
+
+    /// All that fedisniff's `--cluster FILE` wants, as `kubectl get -A -o yaml` gives it, into a file; gives its name.
+    ///
+    /// # Errors
+    /// kubectl fails.
+    pub fn export_yaml(&self) -> Result<PathBuf> {
+        let kinds = "namespaces,nodes,pods,services,endpointslices,networkpolicies";
+        let (kubectl, config) = (text(&self.about, "kubectl")?, text(&self.about, "kubeconfig")?);
+        let yaml = self.node.output(&[kubectl, "--kubeconfig", config, "get", kinds, "-A", "-o", "yaml"])?;
+        let file = self.logs()?.join("cluster.yaml");
+        std::fs::write(&file, yaml).with_context(|| format!("write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Where the cluster's programs write what they say.
+    ///
+    /// # Errors
+    /// The cluster does not say.
+    pub fn logs(&self) -> Result<PathBuf> {
+        Ok(PathBuf::from(text(&self.about, "logs")?))
+    }
+
+    /// The path of its kubeconfig.
+    ///
+    /// # Errors
+    /// The cluster does not say.
+    pub fn kubeconfig(&self) -> Result<&str> {
+        text(&self.about, "kubeconfig")
+    }
+
+    /// Starts CoreDNS in a pod with this configuration, and waits until it answers there.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn coredns(&self, pod: &Pod, corefile: &str) -> Result<()> {
+        let file = self.logs()?.join("Corefile");
+        std::fs::write(&file, corefile)?;
+        let log = self.logs()?.join("coredns.log");
+        let mut command = pod.command(text(&self.about, "coredns")?);
+        command.arg("-conf").arg(&file);
+        self.start("coredns", command, &log)?;
+        let begin = Instant::now();
+        while !std::fs::read_to_string(&log)?.contains("CoreDNS-") {
+            ensure!(begin.elapsed() < PATIENCE, "CoreDNS does not start: {}", std::fs::read_to_string(&log)?);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn start(&self, name: &str, mut command: Command, log: &Path) -> Result<()> {
+        let file = std::fs::File::create(log)?;
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+        lock(&self.programs).insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// The processes of one of the cluster's programs, in the first node.
+    fn processes(&self, program: &str) -> Result<Vec<String>> {
+        let pids = self.node.output_of(Command::new("ip").args(["netns", "pids", self.node.namespace()]))?;
+        let is = |pid: &&str| {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with(program))
+        };
+        Ok(pids.lines().filter(is).map(str::to_owned).collect())
+    }
+
+    /// Ends one of the cluster's programs (`kube-proxy`, say).
+    ///
+    /// # Errors
+    /// It does not run, or does not end.
+    pub fn stop(&self, program: &str) -> Result<()> {
+        let pids = self.processes(program)?;
+        ensure!(!pids.is_empty(), "{program} does not run");
+        self.node.output_of(Command::new("kill").args(&pids))?;
+        let begin = Instant::now();
+        while !self.processes(program)?.is_empty() {
+            ensure!(begin.elapsed() < PATIENCE, "{program} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The command line of one of the cluster's programs, in the first node, with more arguments.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn program(&self, program: &str, more: &[&str]) -> Result<Command> {
+        let all = self.about["programs"].as_array().into_iter().flatten();
+        let found = all.filter(|p| p["name"] == program).find_map(|p| p["command"].as_array());
+        let words: Vec<&str> = found.into_iter().flatten().filter_map(Value::as_str).collect();
+        let (binary, arguments) = words.split_first().with_context(|| format!("no program {program}"))?;
+        let mut command = self.node.command(binary);
+        command.args(arguments).args(more);
+        Ok(command)
+    }
+
+    /// Starts one of the cluster's programs again.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_again(&self, program: &str, more: &[&str]) -> Result<()> {
+        let mut command = self.program(program, more)?;
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.logs()?.join(format!("{program}.log")))?;
+        // Ctrl-C is not for it: the cluster's holder ends it.
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(())
+    }
+
+    /// `fedisniff watch` beside kube-router, in the first node, of the objects that there are now.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn with_fedisniff(&self, program: &Path, arguments: &[&str]) -> Result<()> {
+        let mut command = self.node.command(&program.display().to_string());
+        command.arg("watch").arg("--cluster").arg(self.export_yaml()?).args(arguments);
+        let log = self.logs()?.join("fedisniff.log");
+        self.start("fedisniff", command, &log)?;
+        let begin = Instant::now();
+        while !std::fs::read_to_string(&log)?.contains("Watching ") {
+            let gone =
+                lock(&self.programs).get_mut("fedisniff").is_some_and(|c| !matches!(c.try_wait(), Ok(None)));
+            let said = std::fs::read_to_string(&log)?;
+            ensure!(!gone && begin.elapsed() < PATIENCE, "fedisniff does not watch: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// What a test left when it failed is nothing to the next one, which begins with `reset`.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
