@@ -3,6 +3,7 @@
 
 mod captures;
 mod clsact;
+mod cluster;
 mod command;
 mod conversations;
 mod doctor;

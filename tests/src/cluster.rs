@@ -36,11 +36,11 @@ pub struct Cluster {
     /// The API, as root of the cluster.
     pub api: Api,
     /// The node with the control plane and kube-router.
-    pub node: Place,
+    pub node: Arc<Place>,
     /// The other one, which nobody watches.
-    pub node2: Place,
+    pub node2: Arc<Place>,
     /// "The internet".
-    pub outside: Place,
+    pub outside: Arc<Place>,
     tap: Tap,
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
     /// Paths of other objects that were made, in order.
@@ -75,7 +75,7 @@ pub struct Pod {
     /// The node's end of its veth.
     pub veth: String,
     /// Its network namespace.
-    pub place: Place,
+    pub place: Arc<Place>,
 }
 
 /// What a pod is to be.
@@ -162,7 +162,9 @@ impl Cluster {
             bail!("the cluster does not come up ({:?}): {said}", holder.child.wait());
         };
         let about: Value = serde_json::from_slice(&about)?;
-        let node = |at: usize| about["nodes"][at].as_str().map(Place::new).context("a node's namespace");
+        let node = |at: usize| {
+            about["nodes"][at].as_str().map(|n| Arc::new(Place::new(n))).context("a node's namespace")
+        };
         let outside = text(&about, "outside")?;
         let beyond: Vec<IpAddr> = about["addresses_outside"]
             .as_array()
@@ -174,7 +176,7 @@ impl Cluster {
             api: Api::new(Path::new(text(&about, "api")?)),
             node: node(0)?,
             node2: node(1)?,
-            outside: Place::new(outside),
+            outside: Arc::new(Place::new(outside)),
             tap: Tap::of(outside, "switch", move |arrival| beyond.contains(&arrival.destination))?,
             pods: Mutex::default(),
             made: Mutex::default(),
@@ -268,7 +270,7 @@ impl Cluster {
         let node = if spec.node == "n1" { &self.node } else { &self.node2 };
         let mac = mac_of(&spec.addresses);
         let veth = format!("veth{}", mac.replace(':', "").split_at(4).1);
-        let place = Place::new(&namespace);
+        let place = Arc::new(Place::new(&namespace));
         let networks: &[&str] = match spec.node {
             "n1" => &["10.42.0.0/24", "10.42.2.0/24", "10.42.3.0/24", "10.42.4.0/24"],
             _ => &["10.42.1.0/24"],
@@ -363,6 +365,19 @@ impl Cluster {
     /// There is no such pod.
     pub fn find(&self, name: &str) -> Result<Arc<Pod>> {
         lock(&self.pods).get(name).cloned().with_context(|| format!("no pod {name}"))
+    }
+
+    /// Whose an address is: a pod's, a node's, or that of what is outside.
+    pub fn owner(&self, address: IpAddr) -> Arc<Place> {
+        let pod = lock(&self.pods)
+            .values()
+            .find(|pod| pod.addresses.contains(&address))
+            .map(|p| Arc::clone(&p.place));
+        pod.unwrap_or_else(|| match address.to_string().as_str() {
+            "192.0.2.1" | "10.42.0.1" | "2001:db8:1::1" | "fd42::1" => Arc::clone(&self.node),
+            "192.0.2.2" | "10.42.1.1" | "2001:db8:1::2" => Arc::clone(&self.node2),
+            _ => Arc::clone(&self.outside),
+        })
     }
 
     /// Takes a pod away.

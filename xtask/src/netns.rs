@@ -90,14 +90,15 @@ pub(crate) fn etc(namespace: &str, nameserver: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes namespaces away that are there, and ends every process in them; those told in `etc` may be there no more.
-pub(crate) fn remove(there: &[String], told: &[String]) -> Result<()> {
-    for (signal, patience) in [(Signal::SIGTERM, 3), (Signal::SIGKILL, 10)] {
+/// Takes namespaces away that are there, and ends every process in them, with `patience` for one that ends by itself;
+/// those told in `etc` may be there no more.
+pub(crate) fn remove(there: &[String], told: &[String], patience: Duration) -> Result<()> {
+    for (signal, patience) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, Duration::from_secs(10))] {
         let begin = Instant::now();
         let mut ended = Vec::new();
         loop {
             let pids = running(there)?;
-            if pids.is_empty() || begin.elapsed() > Duration::from_secs(patience) {
+            if pids.is_empty() || begin.elapsed() > patience {
                 break;
             }
             for pid in pids {

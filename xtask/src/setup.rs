@@ -38,6 +38,7 @@ const NEEDS: &[Need] = &[
     need("pip3", "python3-pip", "fetches the lab's proxy"),
     need("etcd", "etcd-server", "the cluster's API server keeps its objects there"),
     need("ipset", "ipset", "the cluster's kube-router keeps its addresses there"),
+    need("conntrack", "conntrack", "the cluster's tests make the kernel forget connections"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),
     need("tcpflow", "tcpflow", "the benchmark compares with it"),
     need("httpry", "httpry", "the benchmark compares with it"),

@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -111,7 +111,8 @@ fn remove(names: &Names, run: &Path) -> Result<()> {
     let there = names.there()?;
     let mut told = there.clone();
     told.extend(NODES.iter().map(|node| names.namespace(node.name)));
-    netns::remove(&there, &told)?;
+    // Nothing that they would write is of use to anybody.
+    netns::remove(&there, &told, Duration::ZERO)?;
     if run.exists() {
         std::fs::remove_dir_all(run).context("remove the cluster's sockets")?;
     }
@@ -156,7 +157,8 @@ impl Cluster {
         println!("up");
         // Whatever is written there is nothing to us.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        self.down()
+        // Nobody may be left to say it to.
+        remove(&self.names, &self.folders.run)
     }
 
     fn make(&self) -> Result<()> {

@@ -160,7 +160,7 @@ pub(super) fn start(names: &Names, folders: &Folders, tools: &Tools, programs: &
                 begin = Instant::now();
             }
             "kubectl-proxy" => {
-                until(&mut running, begin, "the API's socket", || Ok(folders.socket().exists()))?
+                until(&mut running, begin, "the API's socket", || Ok(folders.socket().exists()))?;
             }
             _ => {}
         }

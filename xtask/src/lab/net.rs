@@ -3,6 +3,7 @@
 //! way to the machine's own interfaces or to anywhere.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -161,7 +162,7 @@ fn address(namespace: &str, interface: &str, addresses: &[String]) -> Result<()>
 
 /// Takes the network away, and ends every process in it.
 pub(super) fn remove(names: &Names) -> Result<()> {
-    netns::remove(&names.there()?, &names.namespaces())
+    netns::remove(&names.there()?, &names.namespaces(), Duration::from_secs(3))
 }
 
 #[cfg(test)]
