@@ -22,7 +22,44 @@ fn cluster() -> MutexGuard<'static, Cluster> {
     cluster
 }
 
+/// What stands beside kube-router: nobody, so that its holes are open; or fedisniff with the arguments that
+/// `FEDISNIFF_BESIDE` has (`--enforce deny`), and the same attempts must all fail.
+struct Beside {
+    fedisniff: Option<String>,
+}
+
+impl Beside {
+    /// Begins when all that an attempt needs is there.
+    fn start(cluster: &Cluster) -> Self {
+        let fedisniff = std::env::var("FEDISNIFF_BESIDE").ok().filter(|arguments| !arguments.is_empty());
+        if let Some(arguments) = &fedisniff {
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            cluster.with_fedisniff(crate::command::program(), &arguments).expect("fedisniff");
+        }
+        Self { fedisniff }
+    }
+
+    /// What kube-router lets pass and should not, in either case.
+    #[track_caller]
+    fn lets_pass(&self, what: &str, passed: bool) {
+        match &self.fedisniff {
+            None => assert!(passed, "kube-router does not let it pass any more: {what}"),
+            Some(arguments) => assert!(!passed, "it passes beside fedisniff ({arguments}): {what}"),
+        }
+    }
+}
+
+/// Deny all egress to all pods of a namespace.
+fn deny_egress(cluster: &Cluster, namespace: &str) {
+    let spec = serde_json::json!({"podSelector": {}, "policyTypes": ["Egress"]});
+    cluster.policy(namespace, "deny", spec).expect("a policy");
+}
+
 /// By this name `cargo xtask test` leaves them out where it runs the others.
 mod as_root {
     mod cases;
+    mod dns;
+    mod holes;
+    mod startup;
+    mod syncs;
 }

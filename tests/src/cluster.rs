@@ -317,6 +317,9 @@ impl Cluster {
             }
         }
         place.ip_batch(&lines)?;
+        // What is sent before that is lost, and sent again only after a second.
+        node.carries("cni0")?;
+        place.carries("eth0")?;
         let pod = Arc::new(Pod {
             namespace: spec.namespace.to_owned(),
             name: spec.name.to_owned(),
@@ -411,17 +414,28 @@ impl Cluster {
             let _ = child.kill();
             let _ = child.wait();
         }
+        for place in [&self.node, &self.node2, &self.outside] {
+            place.hush();
+        }
         self.synced()?;
         self.tap.clear();
         Ok(())
     }
 
-    /// kube-router's rules in one family (`iptables-save` of the filter table).
+    /// The rules of the filter table in one family (`iptables` or `ip6tables`).
     ///
     /// # Errors
-    /// iptables-save fails.
+    /// They cannot be read.
     pub fn rules(&self, iptables: &str) -> Result<String> {
-        self.node.output(&[&format!("{iptables}-save"), "-t", "filter"])
+        let begin = Instant::now();
+        loop {
+            // While kube-router exchanges its sets, iptables-save cannot name one and fails.
+            match self.node.output(&[&format!("{iptables}-save"), "-t", "filter"]) {
+                Err(error) if begin.elapsed() > PATIENCE => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                rules => return rules,
+            }
+        }
     }
 
     /// Waits until kube-router's rules, in both families, are of all that the API knows by now. Within one kind of
@@ -589,13 +603,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// `fedisniff watch` beside kube-router, in the first node, of the objects that there are now.
+    /// `fedisniff watch` beside kube-router, in the first node: of the objects that there are now, or of the API itself
+    /// if the arguments say so (`--cluster kube`). It ends with `reset`.
     ///
     /// # Errors
     /// It does not start.
     pub fn with_fedisniff(&self, program: &Path, arguments: &[&str]) -> Result<()> {
         let mut command = self.node.command(&program.display().to_string());
-        command.arg("watch").arg("--cluster").arg(self.export_yaml()?).args(arguments);
+        command.arg("watch").args(arguments).env("KUBECONFIG", self.kubeconfig()?);
+        if !arguments.contains(&"--cluster") {
+            command.arg("--cluster").arg(self.export_yaml()?);
+        }
         let log = self.logs()?.join("fedisniff.log");
         self.start("fedisniff", command, &log)?;
         let begin = Instant::now();

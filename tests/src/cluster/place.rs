@@ -1,16 +1,19 @@
 //! A network namespace from within: a thread enters it and opens sockets, which stay of it wherever they are used. What
 //! is sent is what a program in a pod would send; whoever is to receive it is started first.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -42,13 +45,27 @@ const ANSWER: Duration = Duration::from_millis(400);
 /// A namespace, and who listens in it.
 pub struct Place {
     namespace: String,
-    listening: Mutex<BTreeSet<(u8, SocketAddr)>>,
-    over: Arc<AtomicBool>,
+    listening: Mutex<BTreeMap<(u8, SocketAddr), Listener>>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.hush();
+    }
+}
+
+/// A thread that answers, until it is dropped.
+struct Listener {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -88,7 +105,7 @@ fn run(command: &mut Command) -> Result<String> {
 
 impl Place {
     pub(super) fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), listening: Mutex::default(), over: Arc::default() }
+        Self { namespace: namespace.to_owned(), listening: Mutex::default() }
     }
 
     /// Its name.
@@ -166,33 +183,55 @@ impl Place {
     }
 
     /// From now on somebody answers there by TCP and UDP, with what was said.
+    ///
+    /// # Panics
+    /// Somebody else listens there, or nobody has the address.
     pub fn answers(&self, at: SocketAddr) {
         for protocol in [6, 17] {
-            if lock(&self.listening).insert((protocol, at)) {
-                self.listen(protocol, at);
-            }
+            lock(&self.listening).entry((protocol, at)).or_insert_with(|| self.listen(protocol, at));
         }
     }
 
-    fn listen(&self, protocol: u8, at: SocketAddr) {
-        let over = Arc::clone(&self.over);
-        let bound =
-            inside(&self.namespace, || -> std::io::Result<(Option<TcpListener>, Option<UdpSocket>)> {
-                if protocol == 6 {
-                    let listener = TcpListener::bind(at)?;
-                    listener.set_nonblocking(true)?;
-                    return Ok((Some(listener), None));
-                }
-                let socket = UdpSocket::bind(at)?;
-                socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-                Ok((None, Some(socket)))
-            });
-        let bound = bound.unwrap_or_else(|error| panic!("listen at {at} in {}: {error}", self.namespace));
-        std::thread::spawn(move || match bound {
-            (Some(listener), _) => echo_tcp(&listener, &over),
-            (_, Some(socket)) => echo_udp(&socket, &over),
-            _ => {}
-        });
+    /// From now on nobody answers any more.
+    pub fn hush(&self) {
+        let all = std::mem::take(&mut *lock(&self.listening));
+        for listener in all.values() {
+            listener.over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn listen(&self, protocol: u8, at: SocketAddr) -> Listener {
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&over);
+        let cannot = || format!("listen at {at} in {}", self.namespace);
+        let thread = if protocol == 6 {
+            let listener =
+                inside(&self.namespace, || TcpListener::bind(at)).with_context(cannot).expect("a listener");
+            std::thread::spawn(move || echo_tcp(&listener, &until))
+        } else {
+            let socket =
+                inside(&self.namespace, || UdpSocket::bind(at)).with_context(cannot).expect("a listener");
+            std::thread::spawn(move || echo_udp(&socket, &until))
+        };
+        Listener { over, thread: Some(thread) }
+    }
+
+    /// Waits until an interface carries.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn carries(&self, interface: &str) -> Result<()> {
+        let begin = Instant::now();
+        let is = |one: InterfaceAddress| {
+            one.interface_name == interface && one.flags.contains(InterfaceFlags::IFF_RUNNING)
+        };
+        while !inside(&self.namespace, || getifaddrs().is_ok_and(|mut all| all.any(is))) {
+            if begin.elapsed() > Duration::from_secs(10) {
+                bail!("{interface} in {} has no carrier", self.namespace);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// A connection, and something said and answered on it.
@@ -283,27 +322,41 @@ impl Place {
     }
 
     /// A packet of any protocol, of which nobody answers any: it passes if `receiver`, where it goes, has it after its
-    /// own rules. What it carries must be nobody else's.
+    /// own rules. Its end must be nobody else's.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel refuses a raw socket.
     pub fn one_way(&self, protocol: u8, to: IpAddr, receiver: &Place, message: &[u8]) -> Result<Outcome> {
-        let there = receiver.raw(protocol, to)?;
         let here = self.raw(protocol, to)?;
-        if here.send_to(message, &SockAddr::from(SocketAddr::new(to, 0))).is_err() {
-            return Ok(Outcome::Refused);
-        }
+        let mut refused = false;
+        // The checksum of what is translated is another, so only the end is compared.
+        let end = &message[message.len().saturating_sub(8)..];
+        let heard = receiver.hears(protocol, to, end, || {
+            refused = here.send_to(message, &SockAddr::from(SocketAddr::new(to, 0))).is_err();
+        })?;
+        Ok(match (heard, refused) {
+            (true, _) => Outcome::Passed,
+            (false, true) => Outcome::Refused,
+            (false, false) => Outcome::Silent,
+        })
+    }
+
+    /// Whether a packet that ends so comes in, after the namespace's own rules, when this is done.
+    ///
+    /// # Errors
+    /// The kernel refuses a raw socket.
+    pub fn hears(&self, protocol: u8, like: IpAddr, end: &[u8], work: impl FnOnce()) -> Result<bool> {
+        let socket = self.raw(protocol, like)?;
+        work();
         let begin = Instant::now();
         let mut packet = [0; 2048];
         while begin.elapsed() < ANSWER {
-            let Ok(length) = (&there).read(&mut packet) else { break };
-            let packet = &packet[..length];
-            // The checksum of what is translated is another, so only the end is compared.
-            if packet.ends_with(&message[message.len().saturating_sub(8)..]) {
-                return Ok(Outcome::Passed);
+            let Ok(length) = (&socket).read(&mut packet) else { break };
+            if packet[..length].ends_with(end) {
+                return Ok(true);
             }
         }
-        Ok(Outcome::Silent)
+        Ok(false)
     }
 }
 
@@ -325,6 +378,7 @@ fn outcome_of(error: &std::io::Error) -> Outcome {
 }
 
 fn echo_tcp(listener: &TcpListener, over: &Arc<AtomicBool>) {
+    let _ = listener.set_nonblocking(true);
     while !over.load(Ordering::Relaxed) {
         let Ok((stream, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(1));
@@ -354,6 +408,7 @@ fn echo_on(mut stream: &TcpStream, over: &AtomicBool) {
 }
 
 fn echo_udp(socket: &UdpSocket, over: &AtomicBool) {
+    let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
     let mut said = [0; 2048];
     while !over.load(Ordering::Relaxed) {
         if let Ok((length, from)) = socket.recv_from(&mut said) {

@@ -110,6 +110,27 @@ pub fn send_frame(place: &Place, interface: &str, frame: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Whether a frame that ends so comes in on an interface when this is done, whatever it is above Ethernet.
+///
+/// # Errors
+/// There is no such interface, or this is not root.
+pub fn sees_frame(place: &Place, interface: &str, end: &[u8], work: impl FnOnce()) -> Result<bool> {
+    let fd = inside(place.namespace(), || open(interface))?;
+    work();
+    let begin = Instant::now();
+    let mut frame = [0; 2048];
+    while begin.elapsed().as_millis() < 400 {
+        let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::from(20_u8))?;
+        while let Ok(length) = recv(fd.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
+            if frame[..length].ends_with(end) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 fn read(frame: &[u8]) -> Option<Arrival> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
     let (source, destination, protocol, above) = match packet.net? {
