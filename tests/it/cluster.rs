@@ -60,6 +60,7 @@ mod as_root {
     mod cases;
     mod dns;
     mod holes;
+    mod life;
     mod startup;
     mod syncs;
 }

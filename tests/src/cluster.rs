@@ -4,9 +4,10 @@
 
 pub mod api;
 pub mod place;
+pub mod pods;
 pub mod tap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
@@ -20,7 +21,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use self::api::Api;
-use self::place::{Place, mac_of};
+use self::place::Place;
+use self::pods::{Pod, PodSpec};
 use self::tap::{Arrival, Tap};
 
 /// Longer than anything here takes on a busy machine.
@@ -46,8 +48,22 @@ pub struct Cluster {
     /// Paths of other objects that were made, in order.
     made: Mutex<Vec<String>>,
     marks: AtomicU32,
+    /// What a test started.
     programs: Mutex<BTreeMap<String, Child>>,
+    /// The cluster's own programs that were started again, and stay.
+    restarted: Mutex<BTreeMap<String, Child>>,
+    /// Those among them that run with other arguments.
+    altered: Mutex<BTreeSet<String>>,
     _holder: Holder,
+}
+
+/// `cargo xtask cluster ACTION --name NAME`, not yet started.
+pub fn command(action: &str, name: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(["xtask", "cluster", action, "--name", name]);
+    // Of a group of its own, so that Ctrl-C reaches it only by the end of its input.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+    command
 }
 
 /// `cargo xtask cluster hold`: it takes the cluster away when its standard input ends, that is with this process at the
@@ -64,74 +80,6 @@ impl Drop for Holder {
     }
 }
 
-/// A pod: its object in the API is named the same.
-pub struct Pod {
-    /// The namespace of the API.
-    pub namespace: String,
-    /// Its name there.
-    pub name: String,
-    /// Its addresses, the first of which the API calls `podIP`.
-    pub addresses: Vec<IpAddr>,
-    /// The node's end of its veth.
-    pub veth: String,
-    /// Its network namespace.
-    pub place: Arc<Place>,
-}
-
-/// What a pod is to be.
-pub struct PodSpec<'a> {
-    namespace: &'a str,
-    name: &'a str,
-    labels: Value,
-    ports: Value,
-    addresses: Vec<IpAddr>,
-    node: &'a str,
-}
-
-impl<'a> PodSpec<'a> {
-    /// On the first node, without labels and ports.
-    pub fn new(namespace: &'a str, name: &'a str, addresses: &[&str]) -> Self {
-        let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
-        Self { namespace, name, labels: json!({"app": name}), ports: json!([]), addresses, node: "n1" }
-    }
-
-    /// With these labels instead of `app: NAME`.
-    #[must_use]
-    pub fn labels(mut self, labels: Value) -> Self {
-        self.labels = labels;
-        self
-    }
-
-    /// With these ports of its one container (`[{"name": .., "containerPort": ..}]`).
-    #[must_use]
-    pub fn ports(mut self, ports: Value) -> Self {
-        self.ports = ports;
-        self
-    }
-
-    /// On this node.
-    #[must_use]
-    pub fn on(mut self, node: &'a str) -> Self {
-        self.node = node;
-        self
-    }
-}
-
-impl std::ops::Deref for Pod {
-    type Target = Place;
-
-    fn deref(&self) -> &Place {
-        &self.place
-    }
-}
-
-impl Pod {
-    /// Its first IPv4 address.
-    pub fn ip(&self) -> IpAddr {
-        self.addresses[0]
-    }
-}
-
 fn text<'a>(about: &'a Value, name: &str) -> Result<&'a str> {
     about[name].as_str().with_context(|| format!("no `{name}` in cluster.json"))
 }
@@ -142,11 +90,7 @@ impl Cluster {
     /// # Errors
     /// It does not come up, with what it said.
     pub fn up(name: &str) -> Result<Self> {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(root()).args(["xtask", "cluster", "hold", "--name", name]);
-        // Of a group of its own, so that Ctrl-C reaches it only by the end of its input.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().context("start cargo")?;
+        let mut child = command("hold", name).spawn().context("start cargo")?;
         let (input, output) = (child.stdin.take(), child.stdout.take().context("its output")?);
         let mut holder = Holder { child, input };
         let mut said = String::new();
@@ -182,6 +126,8 @@ impl Cluster {
             made: Mutex::default(),
             marks: AtomicU32::new(0),
             programs: Mutex::default(),
+            restarted: Mutex::default(),
+            altered: Mutex::default(),
             _holder: holder,
             about,
         };
@@ -249,154 +195,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// A pod that runs: object, namespace and address.
-    ///
-    /// # Errors
-    /// The API refuses, or the kernel.
-    pub fn pod(&self, spec: &PodSpec<'_>) -> Result<Arc<Pod>> {
-        let pod = self.unpublished(spec)?;
-        self.publish(spec.namespace, spec.name, spec.node, &spec.addresses, "Running")?;
-        Ok(pod)
-    }
-
-    /// A pod whose address the API does not know yet, as while a kubelet starts it.
-    ///
-    /// # Errors
-    /// The API refuses, or the kernel.
-    pub fn unpublished(&self, spec: &PodSpec<'_>) -> Result<Arc<Pod>> {
-        self.object(spec)?;
-        let name = text(&self.about, "name")?;
-        let namespace = format!("{name}.pod.{}.{}", spec.namespace, spec.name);
-        let node = if spec.node == "n1" { &self.node } else { &self.node2 };
-        let mac = mac_of(&spec.addresses);
-        let veth = format!("veth{}", mac.replace(':', "").split_at(4).1);
-        let place = Arc::new(Place::new(&namespace));
-        let networks: &[&str] = match spec.node {
-            "n1" => &["10.42.0.0/24", "10.42.2.0/24", "10.42.3.0/24", "10.42.4.0/24"],
-            _ => &["10.42.1.0/24"],
-        };
-        let (four, six) =
-            if spec.node == "n1" { ("10.42.0.1", "fd42::1") } else { ("10.42.1.1", "fd42:0:0:1::1") };
-        place::ip(&["netns", "add", &namespace])?;
-        // No time is spent on finding out that nobody else has the addresses.
-        place.set("ipv6/conf/default/accept_dad", "0")?;
-        place::ip(&[
-            "link",
-            "add",
-            &veth,
-            "netns",
-            node.namespace(),
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "address",
-            &mac,
-            "netns",
-            &namespace,
-        ])?;
-        let hairpin = ["link", "set", &veth, "master", "cni0"].join(" ");
-        node.ip_batch(&format!(
-            "{hairpin}\nlink set {veth} type bridge_slave hairpin on\nlink set {veth} up\n"
-        ))?;
-        let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
-        for address in &spec.addresses {
-            match address {
-                IpAddr::V4(address) => {
-                    lines += &format!("address add {address}/32 dev eth0\n");
-                    for network in networks {
-                        lines += &format!("route add {network} dev eth0 src {address}\n");
-                    }
-                    lines += &format!("route add default via {four} src {address}\n");
-                }
-                IpAddr::V6(address) => {
-                    lines +=
-                        &format!("address add {address}/64 dev eth0 nodad\nroute add default via {six}\n");
-                }
-            }
-        }
-        place.ip_batch(&lines)?;
-        // What is sent before that is lost, and sent again only after a second.
-        node.carries("cni0")?;
-        place.carries("eth0")?;
-        let pod = Arc::new(Pod {
-            namespace: spec.namespace.to_owned(),
-            name: spec.name.to_owned(),
-            addresses: spec.addresses.clone(),
-            veth,
-            place,
-        });
-        lock(&self.pods).insert(format!("{}/{}", spec.namespace, spec.name), Arc::clone(&pod));
-        Ok(pod)
-    }
-
-    /// The pod's object alone.
-    fn object(&self, spec: &PodSpec<'_>) -> Result<()> {
-        self.api.apply(&json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"namespace": spec.namespace, "name": spec.name, "labels": spec.labels},
-            "spec": {"nodeName": spec.node, "containers": [{"name": "c", "image": "none", "ports": spec.ports}]},
-        }))?;
-        Ok(())
-    }
-
-    /// Tells the API a pod's addresses and phase, as a kubelet does.
-    ///
-    /// # Errors
-    /// The API refuses.
-    pub fn publish(
-        &self,
-        namespace: &str,
-        name: &str,
-        node: &str,
-        addresses: &[IpAddr],
-        phase: &str,
-    ) -> Result<()> {
-        let host = if node == "n1" { "192.0.2.1" } else { "192.0.2.2" };
-        let ips: Vec<Value> = addresses.iter().map(|a| json!({"ip": a.to_string()})).collect();
-        self.api.status(
-            &api::path("v1", "Pod", Some(namespace), name)?,
-            &json!({"phase": phase, "podIP": addresses[0].to_string(), "podIPs": ips, "hostIP": host,
-                "hostIPs": [{"ip": host}]}),
-        )
-    }
-
-    /// The pod `NAMESPACE/NAME`.
-    ///
-    /// # Errors
-    /// There is no such pod.
-    pub fn find(&self, name: &str) -> Result<Arc<Pod>> {
-        lock(&self.pods).get(name).cloned().with_context(|| format!("no pod {name}"))
-    }
-
-    /// Whose an address is: a pod's, a node's, or that of what is outside.
-    pub fn owner(&self, address: IpAddr) -> Arc<Place> {
-        let pod = lock(&self.pods)
-            .values()
-            .find(|pod| pod.addresses.contains(&address))
-            .map(|p| Arc::clone(&p.place));
-        pod.unwrap_or_else(|| match address.to_string().as_str() {
-            "192.0.2.1" | "10.42.0.1" | "2001:db8:1::1" | "fd42::1" => Arc::clone(&self.node),
-            "192.0.2.2" | "10.42.1.1" | "2001:db8:1::2" => Arc::clone(&self.node2),
-            _ => Arc::clone(&self.outside),
-        })
-    }
-
-    /// Takes a pod away.
-    ///
-    /// # Errors
-    /// The API refuses, or the kernel.
-    pub fn remove(&self, pod: &Pod) -> Result<()> {
-        lock(&self.pods).remove(&format!("{}/{}", pod.namespace, pod.name));
-        self.api.delete(&api::path("v1", "Pod", Some(&pod.namespace), &pod.name)?)?;
-        let node = if self.node.has(&pod.veth) { &self.node } else { &self.node2 };
-        // A socket may keep the pod's namespace alive; its veth would stay.
-        place::ip(&["-n", node.namespace(), "link", "delete", &pod.veth])?;
-        place::ip(&["netns", "delete", pod.place.namespace()])?;
-        Ok(())
-    }
-
     /// As it was when it came up.
     ///
     /// # Errors
@@ -416,6 +214,15 @@ impl Cluster {
         }
         for place in [&self.node, &self.node2, &self.outside] {
             place.hush();
+        }
+        for program in ["kube-proxy", "kube-router"] {
+            let runs = !self.processes(program)?.is_empty();
+            if lock(&self.altered).contains(program) || !runs {
+                if runs {
+                    self.stop(program)?;
+                }
+                self.start_again(program, &[])?;
+            }
         }
         self.synced()?;
         self.tap.clear();
@@ -445,10 +252,22 @@ impl Cluster {
     /// # Errors
     /// That does not happen.
     pub fn synced(&self) -> Result<()> {
+        self.synced_in(&["iptables", "ip6tables"])
+    }
+
+    /// The same in some families only.
+    ///
+    /// # Errors
+    /// That does not happen.
+    pub fn synced_in(&self, families: &[&str]) -> Result<()> {
         let mark = self.marks.fetch_add(1, Ordering::Relaxed);
         let path = |mark: u32| {
             api::path("networking.k8s.io/v1", "NetworkPolicy", Some(MARKS), &format!("mark-{mark}"))
         };
+        // The last one goes first, so that nothing is left to be synced when this is done.
+        if let Some(last) = mark.checked_sub(1) {
+            self.api.delete(&path(last)?)?;
+        }
         self.api.apply(&json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": format!("mark-{mark}"), "namespace": MARKS},
@@ -456,35 +275,35 @@ impl Cluster {
         }))?;
         let begin = Instant::now();
         loop {
-            let (four, six) = (self.rules("iptables")?, self.rules("ip6tables")?);
+            let rules = families.iter().map(|family| self.rules(family)).collect::<Result<Vec<_>>>()?;
             let marked = format!("run through nw policy mark-{mark}\"");
-            if four.contains(&marked) && six.contains(&marked) && self.has_pods(&four, &six) {
+            if rules.iter().all(|text| text.contains(&marked)) && self.has_pods(&rules, families) {
                 break;
             }
             ensure!(
                 begin.elapsed() < PATIENCE,
-                "kube-router has no rules of mark-{mark} and of all pods:\n{four}{six}"
+                "kube-router has no rules of mark-{mark} and of all pods:\n{}",
+                rules.join("\n")
             );
             std::thread::sleep(Duration::from_millis(15));
         }
-        self.api.delete(&path(mark)?)
+        Ok(())
     }
 
     /// Whether the rules have a chain for each pod of the first node, and for no other.
-    fn has_pods(&self, four: &str, six: &str) -> bool {
-        let found = |text: &str| -> std::collections::BTreeSet<IpAddr> {
-            let lines = text.lines().filter(|line| line.starts_with("-A KUBE-ROUTER-OUTPUT -s "));
-            let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
-            lines.filter_map(address).collect()
-        };
-        let wanted: std::collections::BTreeSet<IpAddr> = lock(&self.pods)
+    fn has_pods(&self, rules: &[String], families: &[&str]) -> bool {
+        let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+        let is_jump = |line: &&str| line.starts_with("-A KUBE-ROUTER-OUTPUT -s ");
+        let found: BTreeSet<IpAddr> =
+            rules.iter().flat_map(|text| text.lines().filter(is_jump).filter_map(address)).collect();
+        let wanted: BTreeSet<IpAddr> = lock(&self.pods)
             .values()
             .filter(|pod| self.node.has(&pod.veth))
             .flat_map(|pod| pod.addresses.clone())
             .chain(MARKED.map(|a| a.parse().expect("an address")))
+            .filter(|address| families.contains(if address.is_ipv4() { &"iptables" } else { &"ip6tables" }))
             .collect();
-        let (four, six) = (found(four), found(six));
-        four.union(&six).eq(&wanted)
+        found == wanted
     }
 
     /// What has reached "the internet" since the last time, to the addresses that are there.
@@ -574,32 +393,51 @@ impl Cluster {
         Ok(())
     }
 
-    /// The command line of one of the cluster's programs, in the first node, with more arguments.
+    /// Starts one of the cluster's programs again, with more arguments.
     ///
     /// # Errors
-    /// There is no such program.
-    pub fn program(&self, program: &str, more: &[&str]) -> Result<Command> {
-        let all = self.about["programs"].as_array().into_iter().flatten();
-        let found = all.filter(|p| p["name"] == program).find_map(|p| p["command"].as_array());
-        let words: Vec<&str> = found.into_iter().flatten().filter_map(Value::as_str).collect();
-        let (binary, arguments) = words.split_first().with_context(|| format!("no program {program}"))?;
-        let mut command = self.node.command(binary);
-        command.args(arguments).args(more);
-        Ok(command)
+    /// There is no such program, or it does not start.
+    pub fn start_again(&self, program: &str, more: &[&str]) -> Result<()> {
+        self.begin(program, |arguments| arguments.extend(more))?;
+        self.note(program, !more.is_empty());
+        Ok(())
     }
 
-    /// Starts one of the cluster's programs again.
+    /// Starts one of the cluster's programs again, without some of its arguments.
     ///
     /// # Errors
-    /// It does not start.
-    pub fn start_again(&self, program: &str, more: &[&str]) -> Result<()> {
-        let mut command = self.program(program, more)?;
-        let log = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.logs()?.join(format!("{program}.log")))?;
+    /// There is no such program, it has not these arguments, or it does not start.
+    pub fn start_without(&self, program: &str, less: &[&str]) -> Result<()> {
+        self.begin(program, |arguments| arguments.retain(|argument| !less.contains(argument)))?;
+        self.note(program, true);
+        Ok(())
+    }
+
+    fn note(&self, program: &str, altered: bool) {
+        let mut all = lock(&self.altered);
+        if altered {
+            all.insert(program.to_owned())
+        } else {
+            all.remove(program)
+        };
+    }
+
+    fn begin<'a>(&'a self, program: &str, change: impl FnOnce(&mut Vec<&'a str>)) -> Result<()> {
+        let all = self.about["programs"].as_array().into_iter().flatten();
+        let found = all.filter(|p| p["name"] == program).find_map(|p| p["command"].as_array());
+        let mut words: Vec<&str> = found.into_iter().flatten().filter_map(Value::as_str).collect();
+        change(&mut words);
+        let (binary, arguments) = words.split_first().with_context(|| format!("no program {program}"))?;
+        let mut command = self.node.command(binary);
+        let log = self.logs()?.join(format!("{program}.log"));
+        let log = std::fs::File::options().append(true).create(true).open(log)?;
         // Ctrl-C is not for it: the cluster's holder ends it.
-        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("start {program}"))?;
+        // The first one is the holder's to wait for; one of ours, that was started in its place, is ours.
+        if let Some(mut before) = lock(&self.restarted).insert(program.to_owned(), child) {
+            before.wait()?;
+        }
         Ok(())
     }
 

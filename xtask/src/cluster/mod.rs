@@ -146,14 +146,13 @@ impl Cluster {
             println!("cluster `{}`: is up", self.names.cluster);
             return Ok(());
         }
-        self.make()?;
+        self.make(false)?;
         self.describe();
         Ok(())
     }
 
     fn hold(&self) -> Result<()> {
-        self.make()?;
-        std::fs::write(self.folders.run.join("held"), "")?;
+        self.make(true)?;
         println!("up");
         // Whatever is written there is nothing to us.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -161,7 +160,7 @@ impl Cluster {
         remove(&self.names, &self.folders.run)
     }
 
-    fn make(&self) -> Result<()> {
+    fn make(&self, held: bool) -> Result<()> {
         let tools = Tools::find()?;
         remove(&self.names, &self.folders.run)?;
         let begin = Instant::now();
@@ -171,6 +170,9 @@ impl Cluster {
         }
         for folder in [logs, run] {
             make_folder(folder)?;
+        }
+        if held {
+            std::fs::write(run.join("held"), "")?;
         }
         let programs = programs::list(&self.folders, &tools);
         let made = net::build(&self.names).context("build the network").and_then(|()| {

@@ -51,6 +51,13 @@ pub(super) const OUTSIDE: &[&str] = &[
     "64:ff9b::cb00:7109",
 ];
 
+impl Node {
+    /// The networks of its pods that its object in the API names.
+    pub(super) fn networks(&self) -> Vec<String> {
+        self.bridge.iter().map(|address| network_of(address)).collect()
+    }
+}
+
 /// Names of one cluster.
 pub(super) struct Names {
     pub(super) cluster: String,
@@ -126,13 +133,13 @@ pub(super) fn build(names: &Names) -> Result<()> {
     // Each node finds the other's pods by the other's address.
     for node in NODES {
         for other in NODES.iter().filter(|other| other.name != node.name) {
-            for (network, via) in other.bridge.iter().zip(other.addresses) {
+            for (network, via) in other.networks().iter().zip(other.addresses) {
                 netns::ip(&[
                     "-n",
                     &names.namespace(node.name),
                     "route",
                     "add",
-                    &network_of(network),
+                    network,
                     "via",
                     without_prefix(via),
                 ])?;
@@ -167,7 +174,7 @@ fn sysctl(namespace: &str, settings: &[(&str, &str)]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NODES, Names, network_of};
+    use super::{NODES, Names, Node};
 
     #[test]
     fn the_names_of_two_clusters_never_meet() {
@@ -180,8 +187,7 @@ mod tests {
 
     #[test]
     fn a_bridge_is_the_first_address_of_its_network() {
-        let networks: Vec<String> =
-            NODES.iter().flat_map(|n| n.bridge.iter().map(|b| network_of(b))).collect();
+        let networks: Vec<String> = NODES.iter().flat_map(Node::networks).collect();
         assert_eq!(networks, ["10.42.0.0/24", "fd42::/64", "10.42.1.0/24", "fd42:0:0:1::/64"]);
     }
 }

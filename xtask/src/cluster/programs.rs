@@ -190,9 +190,7 @@ fn nodes(names: &Names, folders: &Folders, tools: &Tools) -> Result<()> {
     let items: Vec<_> = NODES
         .iter()
         .map(|node| {
-            let pods = [".0.0/24", ".1.0/24"].iter().zip(NODES).find(|(_, n)| n.name == node.name);
-            let four = format!("10.42{}", pods.map_or("", |(network, _)| *network));
-            let six = if node.name == "n1" { "fd42::/64" } else { "fd42:0:0:1::/64" };
+            let networks = node.networks();
             let mut addresses: Vec<_> = node
                 .addresses
                 .iter()
@@ -201,7 +199,7 @@ fn nodes(names: &Names, folders: &Folders, tools: &Tools) -> Result<()> {
             addresses.push(json!({"type": "Hostname", "address": node.name}));
             json!({
                 "apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name},
-                "spec": {"podCIDR": four, "podCIDRs": [four, six]},
+                "spec": {"podCIDR": networks.first(), "podCIDRs": networks},
                 "status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": "True"}]},
             })
         })

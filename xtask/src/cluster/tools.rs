@@ -105,10 +105,14 @@ impl Module {
 
     fn is_there(&self) -> Result<bool> {
         let folder = folder()?;
-        let name = |package: &&str| folder.join(package.rsplit('/').next().unwrap_or(package));
         let same = std::fs::read(self.stamp()?).ok() == Some(self.recipe()?);
-        Ok(same && self.programs.iter().all(|package| name(package).exists()))
+        Ok(same && self.programs.iter().all(|package| folder.join(program_of(package)).exists()))
     }
+}
+
+/// What `go build` calls a package's program.
+fn program_of(package: &str) -> &str {
+    package.rsplit('/').next().unwrap_or(package)
 }
 
 /// The Go that understands `tool` and a `go` line with three numbers, and can fetch a newer one by itself.
@@ -131,7 +135,7 @@ pub(crate) fn install() -> Result<()> {
     // Caches of its own, which go away afterwards: they grow to some 4 GB, and nothing else has a use for them.
     let caches = tempfile::Builder::new().prefix("go").tempdir_in(&folder)?;
     let names: Vec<&str> = missing.iter().map(|module| module.name).collect();
-    println!("setup: missing: {} (the cluster's parts; some minutes of building)", names.join(", "));
+    println!("setup: missing: {} (the cluster's parts; minutes of building)", names.join(", "));
     let built = missing.iter().try_for_each(|module| build(module, &go, &folder, caches.path()));
     // Modules are unpacked without the right to write to them.
     run_command(Command::new("chmod").args(["-R", "u+w"]).arg(caches.path()))?;
@@ -140,6 +144,8 @@ pub(crate) fn install() -> Result<()> {
 
 fn build(module: &Module, go: &Path, folder: &Path, caches: &Path) -> Result<()> {
     let begin = Instant::now();
+    let fresh = caches.join(module.name);
+    std::fs::create_dir(&fresh).with_context(|| format!("make {}", fresh.display()))?;
     // It takes all cores for minutes; whoever works beside it comes first.
     let mut command = Command::new("nice");
     command.arg(go).current_dir(module.source()).args([
@@ -156,7 +162,14 @@ fn build(module: &Module, go: &Path, folder: &Path, caches: &Path) -> Result<()>
     command.env("GOMODCACHE", caches.join("modules")).env("GOCACHE", caches.join("built"));
     // A newer Go, where the modules want one, comes from the proxy as a module.
     command.env("GOTOOLCHAIN", "auto").env("GOFLAGS", "").env("CGO_ENABLED", "0").env("GOWORK", "off");
-    run_command(&mut command).with_context(|| format!("build {} (of tests/cluster/go)", module.name))?;
+    // It tells every module that it fetches, which is of interest only if it fails.
+    output(&mut command).with_context(|| format!("build {} (of tests/cluster/go)", module.name))?;
+    // By renaming, for one of them may be running.
+    for package in module.programs {
+        let name = program_of(package);
+        std::fs::rename(fresh.join(name), folder.join(name))
+            .with_context(|| format!("put {name} into place"))?;
+    }
     let stamp = module.stamp()?;
     std::fs::write(&stamp, module.recipe()?).with_context(|| format!("write {}", stamp.display()))?;
     println!("setup: {} is built ({:.0} s)", module.name, begin.elapsed().as_secs_f64());

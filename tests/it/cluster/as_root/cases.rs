@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 use serde_json::Value;
+use tests::cluster::Cluster;
 use tests::cluster::place::{Outcome, icmp};
-use tests::cluster::{Cluster, PodSpec};
+use tests::cluster::pods::PodSpec;
 
 use crate::cluster::cluster;
 
@@ -245,4 +246,42 @@ fn every_packet_of_the_cases_becomes_what_is_written_there() {
     }
     assert!(wrong.is_empty(), "{} of {sent}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(sent > 90, "only {sent}");
+}
+
+/// fedisniff's `--cluster FILE` takes this form.
+#[test]
+#[ignore = "takes root: `cargo xtask test --only cluster`"]
+fn what_is_exported_has_every_object_with_its_status() {
+    let cluster = cluster();
+    furnish(&cluster);
+    cluster.policy("x", "p", serde_json::json!({"podSelector": {}, "egress": [{}]})).expect("a policy");
+    let file = cluster.export_yaml().expect("kubectl");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let list: Value = serde_saphyr::from_str_with_options(&text, options).expect("YAML");
+    let items = list["items"].as_array().expect("a list");
+    let names = |kind: &str| -> BTreeSet<String> {
+        let of_kind = items.iter().filter(|item| item["kind"] == kind);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        of_kind
+            .map(|o| format!("{}/{}", text(&o["metadata"]["namespace"]), text(&o["metadata"]["name"])))
+            .collect()
+    };
+    for object in read::<Value>("cluster.yaml") {
+        let (kind, meta) = (object["kind"].as_str().expect("a kind"), &object["metadata"]);
+        let name = format!(
+            "{}/{}",
+            meta["namespace"].as_str().unwrap_or_default(),
+            meta["name"].as_str().unwrap_or_default()
+        );
+        assert!(names(kind).contains(&name), "{kind} {name}: {:?}", names(kind));
+    }
+    let pod = items.iter().find(|o| o["kind"] == "Pod" && o["metadata"]["name"] == "d6").expect("a pod");
+    assert_eq!(pod["status"]["podIPs"][1]["ip"], "fd42::6");
+    // The API server has written what was left out.
+    let policy = items
+        .iter()
+        .find(|o| o["kind"] == "NetworkPolicy" && o["metadata"]["name"] == "p")
+        .expect("a policy");
+    assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Ingress", "Egress"]));
 }

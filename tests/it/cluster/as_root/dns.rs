@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
+use tests::cluster::Cluster;
 use tests::cluster::place::Outcome;
+use tests::cluster::pods::{Pod, PodSpec};
 use tests::cluster::tap::Arrival;
-use tests::cluster::{Cluster, Pod, PodSpec};
 
 use crate::cluster::cluster;
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use etherparse::{PacketBuilder, VlanId};
 use serde_json::json;
+use tests::cluster::Cluster;
+use tests::cluster::pods::{Pod, PodSpec};
 use tests::cluster::tap::{sees_frame, send_frame};
-use tests::cluster::{Cluster, Pod, PodSpec};
 
 use crate::cluster::{Beside, cluster, deny_egress};
 
@@ -289,6 +290,56 @@ fn link_local_ipv6_is_held_to_no_policy() {
     }
     let global: SocketAddr = SocketAddr::new(web2.addresses[1], 80);
     assert!(!web1.tcp(global).passed(), "its global address is held to the policies");
+}
+
+/// As it stands wherever nobody said `--enable-ipv6`: not one rule is written, and pods have IPv6 all the same.
+#[test]
+#[ignore = "takes root: `cargo xtask test --only cluster`"]
+fn without_enable_ipv6_all_of_ipv6_is_open() {
+    let cluster = cluster();
+    let Three { web1, .. } = three(&cluster);
+    let four: SocketAddr = at("203.0.113.9:443");
+    let six: SocketAddr = at("[2001:db8::9]:443");
+    cluster.outside.answers(four);
+    cluster.outside.answers(six);
+    deny_egress(&cluster, "web");
+    cluster.synced().expect("kube-router");
+    assert!(!web1.tcp(six).passed(), "with it, IPv6 is held to the policy");
+    cluster.stop("kube-router").expect("kube-router");
+    for action in ["-F", "-X"] {
+        cluster.node.output(&["ip6tables", "-w", action]).expect("ip6tables");
+    }
+    cluster
+        .start_without("kube-router", &["--enable-ipv6=true", "--service-cluster-ip-range=fd43::/112"])
+        .expect("kube-router");
+    cluster.synced_in(&["iptables"]).expect("kube-router");
+    let beside = Beside::start(&cluster);
+    let (by_four, by_six) = (web1.tcp(four), web1.tcp(six));
+    cluster.stop("kube-router").expect("kube-router");
+    cluster.start_again("kube-router", &[]).expect("kube-router");
+    cluster.synced().expect("kube-router");
+    assert!(!by_four.passed());
+    beside.lets_pass("IPv6 to the internet", by_six.passed());
+}
+
+/// What the kernel's table of connections tells: of a refused one nothing, of one that passed where it went.
+#[test]
+#[ignore = "takes root: `cargo xtask test --only cluster`"]
+fn only_what_passed_is_in_the_table_of_connections() {
+    let cluster = cluster();
+    let Three { web1, other, .. } = three(&cluster);
+    let to = at("203.0.113.9:443");
+    cluster.outside.answers(to);
+    deny_egress(&cluster, "web");
+    cluster.synced().expect("kube-router");
+    let _beside = Beside::start(&cluster);
+    assert!(!web1.tcp(to).passed() && !web1.udp(to).passed());
+    assert!(other.tcp(to).passed() && other.udp(to).passed());
+    let table = cluster.node.output(&["conntrack", "-L", "-d", "203.0.113.9"]).expect("conntrack");
+    let of = |pod: &Pod| table.lines().filter(|line| line.contains(&format!("src={} ", pod.ip()))).count();
+    assert_eq!((of(&web1), of(&other)), (0, 2), "{table}");
+    // The answer goes to the node's address: the pod's was translated.
+    assert!(table.lines().all(|line| line.contains("src=203.0.113.9 dst=192.0.2.1 ")), "{table}");
 }
 
 /// Which of the named ports of pods get opened changes from one sync to the next.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::cluster::PodSpec;
+use tests::cluster::pods::PodSpec;
 
 use crate::cluster::{Beside, cluster, deny_egress};
 
