@@ -3,7 +3,10 @@
 //! `NAME.outside` is the switch between the nodes, their way out, and everything that is beyond it: it has the addresses
 //! of "the internet" itself, and there is no way to the machine's own interfaces or to anywhere.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
 
 use crate::netns;
 use crate::shell::run as run_command;
@@ -87,9 +90,9 @@ impl Names {
 
 /// Makes the network, without pods.
 pub(super) fn build(names: &Names) -> Result<()> {
+    demand_kernel()?;
     let outside = names.namespace("outside");
     netns::add(&outside)?;
-    // The order of these matters: what is written to `all` reaches the interfaces that are there.
     sysctl(&outside, &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
     netns::ip(&["-n", &outside, "link", "add", "switch", "type", "bridge"])?;
     netns::address(&outside, "switch", ROUTER)?;
@@ -149,6 +152,18 @@ pub(super) fn build(names: &Names) -> Result<()> {
                 netns::ip(&["-n", &names.namespace(node.name), "route", "add", network, "via", via])?;
             }
         }
+    }
+    Ok(())
+}
+
+/// What a node's kernel must have.
+fn demand_kernel() -> Result<()> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        bail!("this machine's kernel has no IPv6, which the cluster's nodes need");
+    }
+    if !Path::new("/proc/sys/net/bridge").exists() {
+        run_command(Command::new("modprobe").arg("br_netfilter"))
+            .context("bridged packets must pass iptables, which takes the kernel's br_netfilter")?;
     }
     Ok(())
 }
