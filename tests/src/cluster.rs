@@ -225,8 +225,17 @@ impl Cluster {
             }
         }
         self.synced()?;
+        self.forget()?;
         self.tap.clear();
         Ok(())
+    }
+
+    /// Lets the first node's kernel forget every connection: what comes next is new to it.
+    ///
+    /// # Errors
+    /// conntrack fails.
+    pub fn forget(&self) -> Result<()> {
+        self.node.output(&["conntrack", "-F"]).map(drop)
     }
 
     /// The rules of the filter table in one family (`iptables` or `ip6tables`).

@@ -149,6 +149,7 @@ impl Cluster {
         place.ip_batch(&lines)?;
         // What is sent before that is lost, and sent again only after a second.
         node.carries("cni0")?;
+        node.carries(&veth)?;
         place.carries("eth0")?;
         let pod = Arc::new(Pod {
             namespace: spec.namespace.to_owned(),

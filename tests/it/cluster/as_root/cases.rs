@@ -181,11 +181,6 @@ fn crc32c(octets: &[u8]) -> u32 {
     !octets.iter().fold(!0, |crc, octet| (0..8).fold(crc ^ u32::from(*octet), step))
 }
 
-/// Two packets of a kind are no new connection, so each case begins with none.
-fn forget(cluster: &Cluster) {
-    cluster.node.output(&["conntrack", "-F"]).expect("conntrack");
-}
-
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
 fn what_is_invalid_is_refused_by_the_api_with_the_reason() {
@@ -233,7 +228,7 @@ fn every_packet_of_the_cases_becomes_what_is_written_there() {
             cluster.apply(policy).unwrap_or_else(|e| panic!("case {}: {e:#}", case.id));
         }
         cluster.synced().unwrap_or_else(|e| panic!("case {}: {e:#}", case.id));
-        forget(&cluster);
+        cluster.forget().expect("conntrack");
         for check in &case.checks {
             let outcome = attempt(&cluster, check);
             let became = if outcome.passed() { "allow" } else { "deny" };

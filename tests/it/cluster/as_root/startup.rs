@@ -100,6 +100,30 @@ fn a_pod_is_free_until_kube_router_knows_its_address() {
     }
 }
 
+/// Rules stay when kube-router goes; but who is born meanwhile has none.
+#[test]
+#[ignore = "takes root: `cargo xtask test --only cluster`"]
+fn a_pod_that_is_born_while_kube_router_is_away_is_free() {
+    let cluster = cluster();
+    cluster.namespace("young", json!({})).expect("a namespace");
+    cluster.outside.answers(outside());
+    deny_egress(&cluster, "young");
+    let old = newborn(&cluster, 0);
+    publish(&cluster, &old);
+    cluster.synced().expect("kube-router");
+    let beside = Beside::start(&cluster);
+    cluster.stop("kube-router").expect("kube-router");
+    let young = newborn(&cluster, 1);
+    publish(&cluster, &young);
+    assert!(!old.tcp(outside()).passed(), "whoever has rules keeps them");
+    // Much longer than a sync takes.
+    std::thread::sleep(Duration::from_secs(1));
+    beside.lets_pass("a connection of a pod that kube-router never saw", young.tcp(outside()).passed());
+    cluster.start_again("kube-router", &[]).expect("kube-router");
+    cluster.synced().expect("kube-router");
+    assert!(!young.tcp(outside()).passed(), "kube-router is back");
+}
+
 /// What kube-router itself has against it; from v2.10.0, and not in k3s.
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
