@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use self::api::Api;
@@ -208,9 +210,8 @@ impl Cluster {
         for pod in pods {
             self.remove(&pod)?;
         }
-        for (_, mut child) in std::mem::take(&mut *lock(&self.programs)) {
-            let _ = child.kill();
-            let _ = child.wait();
+        for (_, child) in std::mem::take(&mut *lock(&self.programs)) {
+            end(child)?;
         }
         for place in [&self.node, &self.node2, &self.outside] {
             place.hush();
@@ -371,6 +372,9 @@ impl Cluster {
     }
 
     fn start(&self, name: &str, mut command: Command, log: &Path) -> Result<()> {
+        if let Some(before) = lock(&self.programs).remove(name) {
+            end(before)?;
+        }
         let file = std::fs::File::create(log)?;
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
         lock(&self.programs).insert(name.to_owned(), child);
@@ -473,6 +477,21 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Ends a program as an operator would, or else by force.
+fn end(mut child: Child) -> Result<()> {
+    let pid = i32::try_from(child.id()).context("a process's number")?;
+    // It may be gone by itself.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    let begin = Instant::now();
+    while child.try_wait()?.is_none() {
+        if begin.elapsed() > Duration::from_secs(5) {
+            child.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// What a test left when it failed is nothing to the next one, which begins with `reset`.

@@ -147,8 +147,7 @@ impl Cluster {
             return Ok(());
         }
         self.make(false)?;
-        self.describe();
-        Ok(())
+        self.describe()
     }
 
     fn hold(&self) -> Result<()> {
@@ -216,7 +215,7 @@ impl Cluster {
         Ok(programs.iter().all(|program| commands.iter().any(|line| program.is(line))))
     }
 
-    fn describe(&self) {
+    fn describe(&self) -> Result<()> {
         let name = &self.names.cluster;
         let node = self.names.namespace(NODES[0].name);
         println!("cluster `{name}`: two nodes, each a network namespace; no way out");
@@ -229,11 +228,13 @@ impl Cluster {
         println!("  logs: {}", self.folders.logs.display());
         let option = if name == "cluster" { String::new() } else { format!(" --name {name}") };
         println!(
-            "to ask the API:       ip netns exec {node} kubectl --kubeconfig {} get -A all",
+            "to ask the API:       ip netns exec {node} {} --kubeconfig {} get -A all",
+            Tools::find()?.kubectl.display(),
             self.folders.kubeconfig().display()
         );
         println!("to see the rules:     ip netns exec {node} iptables-save -t filter");
         println!("to take it away:      cargo xtask cluster down{option}");
+        Ok(())
     }
 
     fn down(&self) -> Result<()> {
@@ -256,7 +257,7 @@ impl Cluster {
             return Ok(());
         }
         if self.lives()? {
-            self.describe();
+            self.describe()?;
         } else {
             println!("cluster `{name}`: parts of it are there; `up` makes it anew, `down` takes it away");
         }

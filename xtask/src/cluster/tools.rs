@@ -24,14 +24,17 @@ pub(super) struct Tools {
 impl Tools {
     /// Finds them.
     pub(super) fn find() -> Result<Self> {
-        let folder = folder()?;
-        let ours = |name: &str| {
-            let program = folder.join(name);
-            if !program.exists() {
-                bail!("{} is not there: run `cargo xtask setup` first", program.display());
+        for module in MODULES {
+            if !module.is_there()? {
+                bail!(
+                    "{} is not built, or from another {}: run `cargo xtask setup` first",
+                    module.programs.iter().map(|package| program_of(package)).collect::<Vec<_>>().join(", "),
+                    module.source().display()
+                );
             }
-            Ok(program)
-        };
+        }
+        let folder = folder()?;
+        let ours = |name: &str| folder.join(name);
         for (program, package) in [("iptables-save", "iptables"), ("ipset", "ipset"), ("openssl", "openssl")]
         {
             which(program).with_context(|| {
@@ -40,11 +43,11 @@ impl Tools {
         }
         Ok(Self {
             etcd: which("etcd").context("no etcd: run `cargo xtask setup` first")?,
-            apiserver: ours("kube-apiserver")?,
-            kubectl: ours("kubectl")?,
-            kube_proxy: ours("kube-proxy")?,
-            kube_router: ours("kube-router")?,
-            coredns: ours("coredns")?,
+            apiserver: ours("kube-apiserver"),
+            kubectl: ours("kubectl"),
+            kube_proxy: ours("kube-proxy"),
+            kube_router: ours("kube-router"),
+            coredns: ours("coredns"),
         })
     }
 }
