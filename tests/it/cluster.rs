@@ -1,5 +1,5 @@
 //! The real kube-router beside the real API server, over nodes of network namespaces, with real packets: what each case
-//! of `tests/cluster/policy` comes to, and each hole that fedisniff is to shut, as it stands open without it. These
+//! of `tests/policy` comes to, and each hole that fedisniff is to shut, as it stands open without it. These
 //! tests take root and what `cargo xtask setup` builds, so they run as a part of their own: `cargo xtask test --only
 //! cluster`.
 

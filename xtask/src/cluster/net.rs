@@ -16,7 +16,7 @@ pub(super) struct Node {
     pub(super) name: &'static str,
     pub(super) addresses: &'static [&'static str],
     bridge: &'static [&'static str],
-    /// Besides the bridge's own: the cases of `tests/cluster/policy` have pods of one node in several networks.
+    /// Besides the bridge's own: the cases of `tests/policy` have pods of one node in several networks.
     pods: &'static [&'static str],
 }
 
@@ -42,7 +42,7 @@ const ROUTER: &[&str] = &["192.0.2.254/24", "2001:db8:1::fe/64"];
 pub(super) const NAMESERVER: &str = "198.51.100.53";
 
 /// What is there outside: addresses reserved for documentation (RFC 5737, RFC 3849), those that the cases of
-/// `tests/cluster/policy` name, and one of NAT64's (RFC 6052).
+/// `tests/policy` name, and one of NAT64's (RFC 6052).
 pub(super) const OUTSIDE: &[&str] = &[
     "203.0.113.9",
     "198.51.100.7",

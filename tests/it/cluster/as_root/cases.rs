@@ -1,4 +1,4 @@
-//! Every case of `tests/cluster/policy`: the API refuses what is invalid, and for the rest each packet becomes what is
+//! Every case of `tests/policy`: the API refuses what is invalid, and for the rest each packet becomes what is
 //! written there under `kube_router`. Each is sent without any policy first, where it must get through; so nothing is
 //! taken for refused that could not have arrived.
 
@@ -60,7 +60,7 @@ impl Target {
 }
 
 fn read<T: serde::de::DeserializeOwned>(file: &str) -> Vec<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/policy").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     // To Kubernetes a `y` is a name.
     let options = serde_saphyr::options! { strict_booleans: true };
