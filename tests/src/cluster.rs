@@ -406,6 +406,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// Lets one of the cluster's programs stand still until what this gives is dropped.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause(&self, program: &str) -> Result<Paused> {
+        let pids = self
+            .processes(program)?
+            .iter()
+            .map(|pid| pid.parse().map(Pid::from_raw))
+            .collect::<Result<_, _>>()?;
+        let paused = Paused(pids);
+        ensure!(!paused.0.is_empty(), "{program} does not run");
+        paused.tell(Signal::SIGSTOP);
+        // What it has begun by other programs goes on to its end.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(paused)
+    }
+
     /// Starts one of the cluster's programs again, with more arguments.
     ///
     /// # Errors
@@ -476,6 +494,24 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+}
+
+/// A program that stands still.
+pub struct Paused(Vec<Pid>);
+
+impl Paused {
+    fn tell(&self, signal: Signal) {
+        for pid in &self.0 {
+            // It may be gone by itself.
+            let _ = kill(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.tell(Signal::SIGCONT);
     }
 }
 

@@ -51,6 +51,9 @@ struct Which {
 /// Where clusters have their sockets.
 const RUN: &str = "/run/fedisniff-cluster";
 
+/// How the names of their folders of logs begin.
+const LOGS: &str = "cluster-";
+
 /// One cluster, whether it is up or not, and the right to change it.
 struct Cluster {
     names: Names,
@@ -91,16 +94,27 @@ fn lock(name: &str) -> Result<Option<UnixListener>> {
     Ok(UnixListener::bind_addr(&address).ok())
 }
 
-/// Takes clusters away that were held, and whose holder is no more.
+/// The file that says that a cluster, or its logs, are somebody's who holds it.
+const HELD: &str = "held";
+
+/// Takes clusters away that were held, and whose holder is no more; and the logs of those that went before.
 fn sweep() -> Result<()> {
     for entry in std::fs::read_dir(RUN).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !entry.path().join("held").exists() || Names::new(&name).is_err() {
+        if !entry.path().join(HELD).exists() || Names::new(&name).is_err() {
             continue;
         }
         if let Some(_lock) = lock(&name)? {
             println!("cluster `{name}`: its holder is gone; it goes, too");
             remove(&Names::new(&name)?, &entry.path())?;
+        }
+    }
+    for entry in std::fs::read_dir(scratch("lab")?)?.flatten() {
+        let folder = entry.file_name().to_string_lossy().into_owned();
+        let Some(name) = folder.strip_prefix(LOGS) else { continue };
+        if entry.path().join(HELD).exists() && !Path::new(RUN).join(name).exists() {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("remove {}", entry.path().display()))?;
         }
     }
     Ok(())
@@ -130,7 +144,7 @@ impl Cluster {
             );
         };
         let folders = Folders {
-            logs: scratch("lab")?.join(format!("cluster-{name}")),
+            logs: scratch("lab")?.join(format!("{LOGS}{name}")),
             run: PathBuf::from(RUN).join(name),
         };
         Ok(Self { names, folders, _lock: lock })
@@ -171,7 +185,8 @@ impl Cluster {
             make_folder(folder)?;
         }
         if held {
-            std::fs::write(run.join("held"), "")?;
+            std::fs::write(run.join(HELD), "")?;
+            std::fs::write(logs.join(HELD), "")?;
         }
         let programs = programs::list(&self.folders, &tools);
         let made = net::build(&self.names).context("build the network").and_then(|()| {

@@ -142,37 +142,40 @@ pub(super) fn start(names: &Names, folders: &Folders, tools: &Tools, programs: &
     certificates(folders)?;
     std::fs::write(folders.kubeconfig(), kubeconfig(folders))?;
     let mut running = Vec::new();
-    let mut begin = Instant::now();
+    let begin = Instant::now();
     for program in programs {
         running.push(spawn(names, program)?);
+        // One after the other: what is written to the filter table while kube-router rewrites it is lost.
         match program.name.as_str() {
-            "etcd" => {}
             "kube-apiserver" => {
                 until(&mut running, begin, "the API server", || {
-                    Ok(kubectl(names, folders, tools)?
-                        .args(["get", "--raw=/readyz"])
-                        .output()?
-                        .status
-                        .success())
+                    let ready = kubectl(names, folders, tools)?.args(["get", "--raw=/readyz"]).output()?;
+                    Ok(ready.status.success())
                 })?;
                 println!("cluster: the API server is ready after {:.1} s", begin.elapsed().as_secs_f64());
                 nodes(names, folders, tools)?;
-                begin = Instant::now();
             }
             "kubectl-proxy" => {
                 until(&mut running, begin, "the API's socket", || Ok(folders.socket().exists()))?;
             }
+            "kube-proxy" => has_chain(names, &mut running, begin, "KUBE-FORWARD")?,
+            "kube-router" => has_chain(names, &mut running, begin, "KUBE-NWPLCY-TAIL")?,
             _ => {}
         }
     }
-    let begin = Instant::now();
-    for (name, iptables) in
-        [("kube-router", "iptables-save"), ("kube-router", "ip6tables-save"), ("kube-proxy", "iptables-save")]
-    {
-        let chain = if name == "kube-proxy" { ":KUBE-SERVICES " } else { ":KUBE-NWPLCY-TAIL " };
-        until(&mut running, begin, name, || {
-            Ok(output(netns::inside(&names.namespace(NODES[0].name), iptables)?.args(["-t", "filter"]))?
-                .contains(chain))
+    Ok(())
+}
+
+/// Waits for the last program's rules in both families.
+fn has_chain(names: &Names, running: &mut [Running<'_>], begin: Instant, chain: &str) -> Result<()> {
+    for iptables in ["iptables-save", "ip6tables-save"] {
+        until(running, begin, chain, || {
+            let rules = netns::inside(&names.namespace(NODES[0].name), iptables)?
+                .args(["-t", "filter"])
+                .stdin(Stdio::null())
+                .output()?;
+            // It fails while sets are exchanged.
+            Ok(String::from_utf8_lossy(&rules.stdout).contains(&format!(":{chain} ")))
         })?;
     }
     Ok(())
