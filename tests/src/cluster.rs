@@ -213,6 +213,11 @@ impl Cluster {
         for (_, child) in std::mem::take(&mut *lock(&self.programs)) {
             end(child)?;
         }
+        let pins = self.pins()?;
+        if pins.exists() {
+            self.node.output_of(Command::new("umount").arg(&pins))?;
+            std::fs::remove_dir(&pins)?;
+        }
         for place in [&self.node, &self.node2, &self.outside] {
             place.hush();
         }
@@ -342,6 +347,11 @@ impl Cluster {
     /// The cluster does not say.
     pub fn logs(&self) -> Result<PathBuf> {
         Ok(PathBuf::from(text(&self.about, "logs")?))
+    }
+
+    /// Where fedisniff pins what outlives it: beside the API's socket, where the cluster's holder looks after it.
+    fn pins(&self) -> Result<PathBuf> {
+        Ok(Path::new(text(&self.about, "api")?).with_file_name("bpf"))
     }
 
     /// The path of its kubeconfig.
@@ -478,15 +488,22 @@ impl Cluster {
     /// # Errors
     /// It does not start.
     pub fn with_fedisniff(&self, program: &Path, arguments: &[&str]) -> Result<()> {
+        // Denial outlives fedisniff by what it pins; here no longer than until `reset`.
+        let pins = self.pins()?;
+        if !pins.exists() {
+            std::fs::create_dir(&pins).with_context(|| format!("make {}", pins.display()))?;
+            self.node.output_of(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&pins))?;
+        }
         let mut command = self.node.command(&program.display().to_string());
-        command.arg("watch").args(arguments).env("KUBECONFIG", self.kubeconfig()?);
+        command.arg("watch").args(arguments).arg("--pins").arg(pins.join("fedisniff"));
+        command.env("KUBECONFIG", self.kubeconfig()?);
         if !arguments.contains(&"--cluster") {
             command.arg("--cluster").arg(self.export_yaml()?);
         }
         let log = self.logs()?.join("fedisniff.log");
         self.start("fedisniff", command, &log)?;
         let begin = Instant::now();
-        while !std::fs::read_to_string(&log)?.contains("Watching ") {
+        while !std::fs::read_to_string(&log)?.contains("Ctrl-C ends it") {
             let gone =
                 lock(&self.programs).get_mut("fedisniff").is_some_and(|c| !matches!(c.try_wait(), Ok(None)));
             let said = std::fs::read_to_string(&log)?;

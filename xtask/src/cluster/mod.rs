@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -127,6 +128,11 @@ fn remove(names: &Names, run: &Path) -> Result<()> {
     told.extend(NODES.iter().map(|node| names.namespace(node.name)));
     // Nothing that they would write is of use to anybody.
     netns::remove(&there, &told, Duration::ZERO)?;
+    let pins = run.join("bpf");
+    if pins.exists() {
+        // It is mounted if all went well; what is pinned in it goes with the mount.
+        let _ = Command::new("umount").arg("--quiet").arg(&pins).status();
+    }
     if run.exists() {
         std::fs::remove_dir_all(run).context("remove the cluster's sockets")?;
     }
