@@ -4,6 +4,7 @@
 mod audit;
 mod captures;
 mod clsact;
+mod cluster;
 mod command;
 mod conversations;
 mod doctor;

@@ -1,5 +1,6 @@
 //! What the integration tests share: the truth of the captures, made-up captures, and where things are.
 
+pub mod cluster;
 pub mod conversation;
 pub mod federation;
 pub mod genpcap;

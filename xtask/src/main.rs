@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod ebpf;
 mod fixtures;
 mod fuzz;
@@ -48,6 +49,8 @@ enum Command {
     Fixtures(fixtures::Options),
     /// Real fediverse servers behind a real proxy in network namespaces: to play with, and for tests
     Lab(lab::Options),
+    /// The real API server, kube-proxy and kube-router over nodes of network namespaces: to play with, and for tests
+    Cluster(cluster::Options),
     /// Measure speed, memory, recovery and more, beside other programs
     Bench(bench::Options),
     /// Run a program and write what it cost as JSON (used by bench: a small parent makes the figures its own)
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
         Command::Lab(options) => lab::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Measure(options) => bench::measure::run(&options),
     };

@@ -36,10 +36,13 @@ const NEEDS: &[Need] = &[
     need("iptables", "iptables", "the tests translate addresses as a cluster's node does"),
     need("openssl", "openssl", "makes the lab's certificates"),
     need("pip3", "python3-pip", "fetches the lab's proxy"),
+    need("etcd", "etcd-server", "the cluster's API server keeps its objects there"),
+    need("ipset", "ipset", "the cluster's kube-router keeps its addresses there"),
+    need("conntrack", "conntrack", "the cluster's tests make the kernel forget connections"),
     need("ethtool", "ethtool", "turns offloads off for the benchmark's traffic"),
     need("tcpflow", "tcpflow", "the benchmark compares with it"),
     need("httpry", "httpry", "the benchmark compares with it"),
-    need("go", "golang-go", "the benchmark compares with a gopacket program"),
+    need("go", "golang-go", "builds the cluster's parts, and a program that the benchmark compares with"),
     Need { optional: true, ..need("suricata", "suricata", "the benchmark compares with it") },
 ];
 
@@ -72,6 +75,7 @@ pub(crate) fn run() -> Result<()> {
     llvm()?;
     crate::ebpf::set_up()?;
     crate::lab::install()?;
+    crate::cluster::install()?;
     // Some tests ask cargo about all crates without the network, also about those for other systems.
     run_command(cargo().args(["fetch", "--quiet", "--locked"])).context("fetch the crates")?;
     println!("setup: everything is there");
@@ -212,7 +216,7 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 prometheus 2>/dev/null; true";
+        let forbid = "test ! -d /run/systemd/system || systemctl disable --quiet nginx suricata haproxy caddy iperf3 prometheus etcd 2>/dev/null; true";
         let undo = if self.ours { format!("rm -f {POLICY}; {forbid}") } else { forbid.to_owned() };
         if let Err(error) = as_root("sh").and_then(|mut sh| run_command(sh.args(["-c", &undo]))) {
             eprintln!("setup: {error:#}");

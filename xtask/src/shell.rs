@@ -65,3 +65,48 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// The same command again, as root.
+pub(crate) fn again_as_root(why: &str) -> Result<()> {
+    if which("sudo").is_none() {
+        bail!("{why}: run this as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg("-n").arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    let status = command.status().context("run sudo")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        _ => bail!("{why}, and `sudo` did not do it ({status}): run this as root if it was refused"),
+    }
+}
+
+/// What root wrote below `target` belongs to the one who called sudo, and can be removed by them.
+pub(crate) fn give_back(folder: &Path) -> Result<()> {
+    let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
+    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
+    let mut left = Vec::from_iter(folder.exists().then(|| folder.to_path_buf()));
+    while let Some(path) = left.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            left.extend(std::fs::read_dir(&path)?.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+        std::os::unix::fs::lchown(&path, Some(user), Some(group))
+            .with_context(|| format!("give {} back", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder, also while somebody else takes the empty folder above it away.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    let made = (0..10)
+        .map(|_| std::fs::create_dir_all(path))
+        .find(|made| !made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    made.unwrap_or_else(|| std::fs::create_dir_all(path)).with_context(|| format!("make {}", path.display()))
+}
+
+/// The end of what a program said.
+pub(crate) fn tail(said: &Path) -> String {
+    let text = String::from_utf8_lossy(&std::fs::read(said).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(15)..];
+    shown.iter().map(|line| format!("   | {line}\n")).collect()
+}

@@ -127,6 +127,7 @@ fn parts(options: &Options, ci: bool) -> Vec<(&'static str, Body<'_>)> {
         ("kernel's programs are built", Box::new(move |log| ebpf(log, ci))),
         ("lab", Box::new(|log| as_root(log, "lab"))),
         ("kernel", Box::new(|log| as_root(log, "kernel"))),
+        ("cluster", Box::new(|log| as_root(log, "cluster"))),
         ("clsact", Box::new(|log| as_root(log, "clsact"))),
         ("doctor", Box::new(|log| as_root(log, "doctor"))),
         ("viewer is built", Box::new(move |log| viewer(log, ci))),

@@ -11,8 +11,7 @@ mod truth;
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -20,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::net::{Names, PODS};
-use self::services::{Folders, SERVERS, tail};
+use self::services::{Folders, SERVERS};
 use self::tools::Tools;
 pub(crate) use self::tools::install;
 use self::truth::Logs;
 use crate::netns;
-use crate::shell::{scratch, which};
+use crate::shell::{give_back, make_folder, scratch, tail};
 
 /// What to do with the lab.
 #[derive(clap::Args)]
@@ -118,7 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     Names::new(name)?;
     if !nix::unistd::geteuid().is_root() {
-        return as_root();
+        return crate::shell::again_as_root("the lab makes network namespaces, which takes root");
     }
     let lab = Lab::new(name)?;
     let result = match &options.action {
@@ -133,44 +132,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let given = [Some(lab.folders.logs.as_path()), out].into_iter().flatten().try_for_each(give_back);
     result.and(given)
-}
-
-/// The same command again, as root.
-fn as_root() -> Result<()> {
-    const WHY: &str = "the lab makes network namespaces, which takes root";
-    if which("sudo").is_none() {
-        bail!("{WHY}: run this as root");
-    }
-    let mut command = Command::new("sudo");
-    command.arg("-n").arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
-    let status = command.status().context("run sudo")?;
-    match status.code() {
-        Some(0) => Ok(()),
-        _ => bail!("{WHY}, and `sudo` did not do it ({status}): run this as root if it was refused"),
-    }
-}
-
-/// What root wrote below `target` belongs to the one who called sudo, and can be removed by them.
-fn give_back(folder: &Path) -> Result<()> {
-    let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
-    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
-    let mut left = Vec::from_iter(folder.exists().then(|| folder.to_path_buf()));
-    while let Some(path) = left.pop() {
-        if path.is_dir() && !path.is_symlink() {
-            left.extend(std::fs::read_dir(&path)?.filter_map(|entry| Some(entry.ok()?.path())));
-        }
-        std::os::unix::fs::lchown(&path, Some(user), Some(group))
-            .with_context(|| format!("give {} back", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Makes a folder, also while another lab takes the empty folder above it away.
-fn make_folder(path: &Path) -> Result<()> {
-    let made = (0..10)
-        .map(|_| std::fs::create_dir_all(path))
-        .find(|made| !made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
-    made.unwrap_or_else(|| std::fs::create_dir_all(path)).with_context(|| format!("make {}", path.display()))
 }
 
 impl Lab {

@@ -2,16 +2,13 @@
 //! `cni0` with one veth per pod, and an uplink `eth0` whose other end, `NAME-outside`, forwards nothing: there is no
 //! way to the machine's own interfaces or to anywhere.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::make_folder;
 use crate::netns;
 use crate::shell::run as run_command;
 
@@ -106,11 +103,7 @@ impl Names {
 
     /// The processes in them.
     pub(super) fn running(&self) -> Result<Vec<i32>> {
-        let mut pids = Vec::new();
-        for namespace in self.there()? {
-            pids.extend(netns::pids(&namespace)?);
-        }
-        Ok(pids)
+        netns::running(&self.there()?)
     }
 }
 
@@ -125,7 +118,7 @@ pub(super) fn build(names: &Names) -> Result<()> {
     let six = has_ipv6();
     let both = |four: String, six_: String| if six { vec![four, six_] } else { vec![four] };
     for name in [&node, &outside] {
-        etc(name)?;
+        netns::etc(name, GATEWAY)?;
         netns::add(name)?;
     }
     netns::ip(&["-n", &node, "link", "add", "cni0", "mtu", MTU, "type", "bridge"])?;
@@ -145,7 +138,7 @@ pub(super) fn build(names: &Names) -> Result<()> {
     }
     for pod in PODS {
         let (name, veth) = (names.namespace(pod.name), names.veth(pod.name));
-        etc(&name)?;
+        netns::etc(&name, GATEWAY)?;
         netns::add(&name)?;
         netns::veth((&node, &veth), (&name, "eth0"))?;
         for (namespace, interface) in [(&node, veth.as_str()), (&name, "eth0")] {
@@ -167,57 +160,9 @@ fn address(namespace: &str, interface: &str, addresses: &[String]) -> Result<()>
     netns::address(namespace, interface, &addresses)
 }
 
-const ETC: &str = "/etc/netns";
-
-/// What `ip netns exec` lays over files of `/etc`: names are the lab's own DNS's alone, whatever the machine has.
-fn etc(namespace: &str) -> Result<()> {
-    let folder = PathBuf::from(ETC).join(namespace);
-    make_folder(&folder)?;
-    for (name, text) in [
-        ("resolv.conf", format!("nameserver {GATEWAY}\n")),
-        ("hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
-        ("nsswitch.conf", "hosts: files dns\n".to_owned()),
-    ] {
-        if Path::new("/etc").join(name).exists() {
-            std::fs::write(folder.join(name), text)
-                .with_context(|| format!("write {name} of {namespace}"))?;
-        }
-    }
-    Ok(())
-}
-
 /// Takes the network away, and ends every process in it.
 pub(super) fn remove(names: &Names) -> Result<()> {
-    for (signal, patience) in [(Signal::SIGTERM, 3), (Signal::SIGKILL, 10)] {
-        let begin = Instant::now();
-        let mut told = Vec::new();
-        loop {
-            let pids = names.running()?;
-            if pids.is_empty() || begin.elapsed() > Duration::from_secs(patience) {
-                break;
-            }
-            for pid in pids {
-                if !told.contains(&pid) {
-                    // It may be gone by itself.
-                    let _ = kill(Pid::from_raw(pid), signal);
-                    told.push(pid);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-    for namespace in names.there()? {
-        netns::ip(&["netns", "delete", &namespace])?;
-    }
-    for namespace in names.namespaces() {
-        let folder = Path::new(ETC).join(namespace);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-        }
-    }
-    // Only when nothing else is in it.
-    let _ = std::fs::remove_dir(ETC);
-    Ok(())
+    netns::remove(&names.there()?, &names.namespaces(), Duration::from_secs(3))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::Backend;
 use super::control::{Control, socket};
 use super::net::{GATEWAY, Names, PODS};
 use super::tools::Tools;
-use crate::shell::{output, shown, which};
+use crate::shell::{output, shown, tail, which};
 
 /// A fediverse server: its pod, its one account, and in what the two differ.
 pub(super) struct Server {
@@ -136,14 +136,6 @@ fn wait(running: &mut [Running], begin: Instant, awaited: &str) -> Result<()> {
     }
     std::thread::sleep(Duration::from_millis(50));
     Ok(())
-}
-
-/// The end of what a program said.
-pub(super) fn tail(said: &Path) -> String {
-    let text = String::from_utf8_lossy(&std::fs::read(said).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = &lines[lines.len().saturating_sub(15)..];
-    shown.iter().map(|line| format!("   | {line}\n")).collect()
 }
 
 /// Starts a program in a pod's (or the node's) namespace. It gets a session of its own, so that neither Ctrl-C nor the
