@@ -50,7 +50,9 @@ fn births(node: &mut Node, from: u32, count: u32) {
         });
         let state = format!("/sys/class/net/veth{name}/brport/state");
         while node.run("node", "cat", &[&state]).trim() != FORWARDING {}
-        std::thread::sleep(Duration::from_millis(10));
+        // Where the two ends happen to have the same index, the kernel lets the pod's end send a second later (`linkwatch`).
+        while node.run(&name, "cat", &["/sys/class/net/eth0/operstate"]).trim() != "up" {}
+        std::thread::sleep(Duration::from_millis(20));
         end.send(()).expect("it sends");
         sender.join().expect("it sent");
         // The next one shall not wait for this one's end.

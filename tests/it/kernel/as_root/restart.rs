@@ -171,3 +171,60 @@ fn denial_outlives_the_agent_and_the_next_one_adopts_it_without_a_hole() {
     });
     assert!(!pins.exists());
 }
+
+#[test]
+#[ignore = "takes root: `cargo xtask test --only kernel`"]
+fn what_a_pod_tries_is_a_finding_with_what_became_of_it() {
+    let mut node = Node::with_bridge("finding");
+    node.pod("a", 10);
+    node.outside();
+    node.forwards();
+    serve(&node, "outside", "0.0.0.0:8080");
+    let (bpffs, folder) = (Bpffs::mount(), tempfile::tempdir().expect("a folder"));
+    let file = write(folder.path(), &[cluster(&[("a", 10)]), vec![deny_all("a")]].concat());
+    let findings = |seen: &[Value]| -> Vec<Value> {
+        seen.iter().filter(|line| line["schema"] == "fedisniff.finding/1").cloned().collect()
+    };
+    let witnesses = |finding: &Value| -> Vec<String> {
+        let evidence = finding["evidence"].as_array().into_iter().flatten();
+        evidence.filter_map(|e| e["witness"].as_str().map(str::to_owned)).collect()
+    };
+
+    // Nothing is enforced: it gets out, is answered, and that is told, with the exchange that went that way.
+    let open = Watch::start(&node, &["--cluster", &file]);
+    node.inside("a", || Client::connect("192.0.2.1:8080", "192.0.2.1:8080").ask("/1000/x", 0))
+        .join()
+        .expect("nobody forbids it");
+    let seen = open.finish();
+    let told = findings(&seen.exchanges);
+    let leaked = told.last().unwrap_or_else(|| panic!("no finding: {}", seen.said));
+    assert_eq!(leaked["outcome"], "leaked", "{leaked}");
+    assert_eq!(leaked["pod"]["name"], "x/a");
+    assert_eq!(leaked["verdict"]["isolated_by"], json!(["x/deny-all"]));
+    assert_eq!(
+        (&leaked["destination"]["address"], &leaked["destination"]["port"]),
+        (&json!("192.0.2.1"), &json!(8080))
+    );
+    assert!(witnesses(leaked).contains(&"answered".to_owned()), "{leaked}");
+    assert_eq!(leaked["exchanges"].as_array().map(Vec::len), Some(1), "{leaked}");
+
+    // Denied, the kernel's program is the witness.
+    let deny = watch(&node, &bpffs, &file, &[]);
+    let refused = node
+        .inside("a", || {
+            let to = "192.0.2.1:8080".parse().expect("an address");
+            std::net::TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_err()
+        })
+        .join()
+        .expect("no panic");
+    assert!(refused, "it got out");
+    let seen = deny.finish();
+    let told = findings(&seen.exchanges);
+    let blocked = told
+        .iter()
+        .find(|f| f["destination"]["port"] == 8080)
+        .unwrap_or_else(|| panic!("no finding: {}", seen.said));
+    assert_eq!(blocked["outcome"], "blocked-by-fedisniff", "{blocked}");
+    assert!(witnesses(blocked).contains(&"program".to_owned()), "{blocked}");
+    assert_eq!(blocked["pod"]["name"], "x/a");
+}
