@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! capture -> frame -> flow -> stream -> http -> activitypub -> store -> viewer
+//! cluster -> policy -> verdict -> audit          policy -> enforce (in the kernel)
 //! ```
 //!
 //! A *frame* was captured. It belongs to a *flow*, in one direction. The *stream* says data, gap or end. HTTP says
@@ -13,7 +14,8 @@
 //! The pure modules (`frame` to `view`, and `pipeline`, which joins them) have no clock, file, socket, thread or
 //! environment: time comes with the frame. Each stage has the same shape: `push(input, out)`, `deadline()`,
 //! `expire(now, out)`, `finish(out)`. Bad input is a value (an [`http::Anomaly`], a gap, a count), never an error
-//! and never a panic. The edges (`capture`, `cluster`, `store`, `export`, `viewer`) touch the world and need the feature `edge`.
+//! and never a panic. The edges (`capture`, `cluster`, `enforce`, `store`, `export`,
+//! `viewer`) touch the world and need the feature `edge`.
 
 macro_rules! pure {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
