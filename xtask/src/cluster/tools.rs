@@ -160,7 +160,7 @@ fn build(module: &Module, go: &Path, folder: &Path, caches: &Path) -> Result<()>
     command
         .arg(format!("-ldflags=-s -w{}", module.flags))
         .arg("-o")
-        .arg(folder.join(""))
+        .arg(fresh.join(""))
         .args(module.programs);
     command.env("GOMODCACHE", caches.join("modules")).env("GOCACHE", caches.join("built"));
     // A newer Go, where the modules want one, comes from the proxy as a module.
