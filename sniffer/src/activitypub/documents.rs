@@ -7,18 +7,12 @@ use std::sync::Arc;
 use super::document::Node;
 use super::head::whole;
 use crate::http::Body;
+use crate::http::recurring::Recurring;
 
 /// Octets of bodies whose documents are kept, and of the objects in them.
 const LIMIT: usize = 4 << 20;
 /// A document that takes more than this is not kept.
 const LARGEST: usize = 128 << 10;
-/// Documents kept at most.
-const PLACES: usize = 2048;
-/// How many find no room before all are forgotten.
-const REFUSALS: usize = 4 * PLACES;
-/// Bodies that came once: only what comes a second time is kept.
-const ONCE: usize = 8192;
-
 type Hash = [u8; 32];
 
 /// A parsed document, made for this exchange or kept from an earlier one.
@@ -38,23 +32,17 @@ impl<'a> Deref for Parsed<'a> {
     }
 }
 
+/// The documents that are kept.
 #[derive(Debug)]
-struct Entry {
-    hash: Hash,
-    node: Arc<Node<'static>>,
-    cost: usize,
+pub(super) struct Documents {
+    /// Each with the hash of its body.
+    kept: Recurring<(Hash, Arc<Node<'static>>)>,
 }
 
-/// The documents that are kept.
-#[derive(Debug, Default)]
-pub(super) struct Documents {
-    /// Empty until the first document.
-    once: Vec<u64>,
-    entries: Vec<Option<Entry>>,
-    /// What `entries` cost together.
-    held: usize,
-    /// Found no room since.
-    refused: usize,
+impl Default for Documents {
+    fn default() -> Self {
+        Self { kept: Recurring::new(LIMIT) }
+    }
 }
 
 impl Documents {
@@ -67,13 +55,11 @@ impl Documents {
         // Any part of a SHA-256 is as good as another.
         let [a, b, c, d, e, f, g, h, ..] = hash;
         let short = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        if let Some(Some(entry)) = self.entries.get(place(short, PLACES))
-            && entry.hash == hash
-        {
-            return Some(Parsed::Kept(entry.node.clone()));
+        if let Some((_, node)) = self.kept.at(short).filter(|(of, _)| *of == hash) {
+            return Some(Parsed::Kept(node.clone()));
         }
         let node = Node::parse(octets)?;
-        if !self.again(short) {
+        if !self.kept.again(short) {
             return Some(Parsed::Fresh(Box::new(node)));
         }
         let cost = node.cost().saturating_add(octets.len());
@@ -81,39 +67,9 @@ impl Documents {
             return Some(Parsed::Fresh(Box::new(node)));
         }
         let node = Arc::new(node.into_owned());
-        self.keep(short, Entry { hash, node: node.clone(), cost });
+        self.kept.keep(short, (hash, node.clone()), cost);
         Some(Parsed::Kept(node))
     }
-
-    fn again(&mut self, short: u64) -> bool {
-        if self.once.is_empty() {
-            self.once = vec![0; ONCE];
-            self.entries.resize_with(PLACES, || None);
-        }
-        self.once.get_mut(place(short, ONCE)).is_some_and(|known| std::mem::replace(known, short) == short)
-    }
-
-    fn keep(&mut self, short: u64, entry: Entry) {
-        let cost = entry.cost;
-        if self.held.saturating_add(cost) > LIMIT {
-            // What is kept stays for a while: to replace one by another would help neither. Then all begins anew, so that
-            // what no longer comes makes room.
-            self.refused = self.refused.saturating_add(1);
-            if self.refused < REFUSALS {
-                return;
-            }
-            self.entries.fill_with(|| None);
-            (self.held, self.refused) = (0, 0);
-        }
-        let Some(slot) = self.entries.get_mut(place(short, PLACES)) else { return };
-        let old = slot.replace(entry).map_or(0, |entry| entry.cost);
-        self.held = self.held.saturating_add(cost).saturating_sub(old);
-    }
-}
-
-/// Where a hash stands in a table of so many places.
-fn place(hash: u64, places: usize) -> usize {
-    usize::try_from(hash).unwrap_or_default().checked_rem(places).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -160,8 +116,8 @@ mod tests {
             for _ in 0..3 {
                 documents.parse(&document);
             }
-            let really: usize = documents.entries.iter().flatten().map(|e| e.cost).sum();
-            assert!(documents.held == really && really <= LIMIT, "{really}");
+            let (really, accounted) = documents.kept.held();
+            assert!(accounted == really && really <= LIMIT, "{really}");
         }
         let large = body(&format!(r#"{{"type":"Note","content":"{}"}}"#, "x".repeat(LARGEST)));
         for _ in 0..3 {

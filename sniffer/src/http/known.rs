@@ -7,18 +7,12 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::RandomState;
 use sha2::{Digest as _, Sha256};
 
+use super::recurring::Recurring;
+
 /// Longer bodies are not remembered, neither coded nor decoded.
 const LONGEST: usize = 64 << 10;
 /// Octets that all remembered bodies take together.
 const LIMIT: usize = 4 << 20;
-/// Bodies remembered at most: a table of one place for each.
-const PLACES: usize = 2048;
-/// How many find no room before all are forgotten.
-const REFUSALS: usize = 4 * PLACES;
-/// Hashes of bodies that came once. Only what comes a second time is remembered, so that bodies that are all different
-/// do not drive out those that come again.
-const ONCE: usize = 8192;
-
 /// A body and what came of it.
 #[derive(Debug)]
 struct Entry {
@@ -40,31 +34,23 @@ pub(super) struct Decoded {
     pub(super) sha256: [u8; 32],
 }
 
-impl Entry {
-    fn cost(&self) -> usize {
-        self.octets.len().saturating_add(self.decoded.as_ref().map_or(0, |d| d.octets.len()))
-    }
+/// The memory of bodies.
+#[derive(Debug)]
+pub(super) struct Known {
+    bodies: Recurring<Entry>,
+    hasher: RandomState,
 }
 
-/// The memory of bodies.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Empty until the first body.
-    once: Vec<u64>,
-    entries: Vec<Option<Entry>>,
-    /// Octets in `entries`.
-    held: usize,
-    /// Found no room since.
-    refused: usize,
-    hasher: RandomState,
+impl Default for Known {
+    fn default() -> Self {
+        Self { bodies: Recurring::new(LIMIT), hasher: RandomState::default() }
+    }
 }
 
 impl Known {
     /// Octets that it takes, its tables included.
     pub(super) fn held(&self) -> usize {
-        let tables = self.once.capacity().saturating_mul(size_of::<u64>());
-        let places = self.entries.capacity().saturating_mul(size_of::<Option<Entry>>());
-        self.held.saturating_add(tables).saturating_add(places)
+        self.bodies.memory()
     }
 
     /// SHA-256 of a body.
@@ -74,8 +60,8 @@ impl Known {
             return entry.sha256;
         }
         let sha256 = Sha256::digest(octets).into();
-        if self.again(hash) {
-            self.keep(Entry { hash, octets: octets.into(), sha256, decoded: None });
+        if self.bodies.again(hash) {
+            self.bodies.keep(hash, Entry { hash, octets: octets.into(), sha256, decoded: None }, octets.len());
         }
         sha256
     }
@@ -97,10 +83,11 @@ impl Known {
         decoded_sha256: [u8; 32],
     ) {
         let Some(hash) = self.hash(octets).filter(|_| decoded.len() <= LONGEST) else { return };
-        if self.again(hash) {
+        if self.bodies.again(hash) {
+            let cost = octets.len().saturating_add(decoded.len());
             let decoded =
                 Decoded { encoding: encoding.into(), octets: decoded.into(), sha256: decoded_sha256 };
-            self.keep(Entry { hash, octets: octets.into(), sha256, decoded: Some(decoded) });
+            self.bodies.keep(hash, Entry { hash, octets: octets.into(), sha256, decoded: Some(decoded) }, cost);
         }
     }
 
@@ -110,40 +97,9 @@ impl Known {
     }
 
     fn find(&self, hash: u64, octets: &[u8]) -> Option<&Entry> {
-        let entry = self.entries.get(place(hash, PLACES))?.as_ref()?;
+        let entry = self.bodies.at(hash)?;
         (entry.hash == hash && *entry.octets == *octets).then_some(entry)
     }
-
-    /// Whether it came before.
-    fn again(&mut self, hash: u64) -> bool {
-        if self.once.is_empty() {
-            self.once = vec![0; ONCE];
-            self.entries.resize_with(PLACES, || None);
-        }
-        self.once.get_mut(place(hash, ONCE)).is_some_and(|known| std::mem::replace(known, hash) == hash)
-    }
-
-    fn keep(&mut self, entry: Entry) {
-        let cost = entry.cost();
-        if self.held.saturating_add(cost) > LIMIT {
-            // What is kept stays for a while: to replace one by another would help neither. Then all begins anew, so that
-            // what no longer comes makes room.
-            self.refused = self.refused.saturating_add(1);
-            if self.refused < REFUSALS {
-                return;
-            }
-            self.entries.fill_with(|| None);
-            (self.held, self.refused) = (0, 0);
-        }
-        let Some(slot) = self.entries.get_mut(place(entry.hash, PLACES)) else { return };
-        let old = slot.replace(entry).map_or(0, |entry| entry.cost());
-        self.held = self.held.saturating_add(cost).saturating_sub(old);
-    }
-}
-
-/// Where a hash stands in a table of so many places.
-fn place(hash: u64, places: usize) -> usize {
-    usize::try_from(hash).unwrap_or_default().checked_rem(places).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -182,9 +138,10 @@ mod tests {
                 body[..4].copy_from_slice(&n.to_be_bytes());
                 known.digest(&body);
                 known.digest(&body);
-                let really: usize = known.entries.iter().flatten().map(Entry::cost).sum();
-                assert_eq!(known.held, really);
-                assert!(known.held() <= LIMIT + 160 * PLACES + 8 * ONCE, "{}", known.held());
+                let (really, accounted) = known.bodies.held();
+                assert_eq!(accounted, really);
+                // The tables have 2,048 places and 8,192 hashes.
+                assert!(known.held() <= LIMIT + 160 * 2_048 + 8 * 8_192, "{}", known.held());
             }
         }
     }

@@ -12,6 +12,7 @@ mod head;
 mod hpack;
 mod known;
 mod probe;
+pub(crate) mod recurring;
 #[cfg(test)]
 mod tests;
 mod websocket;
