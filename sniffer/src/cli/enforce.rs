@@ -12,7 +12,6 @@ use clap::ValueEnum;
 use sniffer::audit::KernelEvent;
 use sniffer::cluster::{Change, Read, Watcher};
 use sniffer::enforce::{self, Enforcer, Mode, OPEN, Options, Reason, Told};
-use sniffer::policy::compile;
 use sniffer::policy::compiled::ip;
 use sniffer::verdict::State;
 
@@ -129,6 +128,7 @@ impl Guard {
         guard.idle = None;
         let (watcher, read) = Watcher::new(cluster)?;
         complain(&read);
+        let state = State::new(read.cluster).context("compile the policies")?;
         let (states, receiver) = channel();
         guard.states = Some(receiver);
         if mode == Mode::Off && !enforce::is_pinned(&arguments.pins) {
@@ -136,7 +136,7 @@ impl Guard {
                 "Nothing is enforced: --enforce audit says what the policies would deny, --enforce deny denies it. What \
                  is seen of attempts that they do not allow is told."
             );
-            let _ = states.send(State::new(read.cluster).context("compile the policies")?);
+            let _ = states.send(state);
             return guard.following(watcher, None, states);
         }
         let enforcer = Enforcer::start(Options {
@@ -154,12 +154,12 @@ impl Guard {
             enforce::remove(&arguments.pins)
                 .with_context(|| format!("remove {}", arguments.pins.display()))?;
             eprintln!("Denial of an earlier fedisniff is removed: nothing is enforced.");
-            let _ = states.send(State::new(read.cluster).context("compile the policies")?);
+            let _ = states.send(state);
             return guard.following(watcher, None, states);
         }
         let enforcer = Arc::new(enforcer);
-        update(&enforcer, &read)?;
-        let _ = states.send(State::new(read.cluster).context("compile the policies")?);
+        update(&enforcer, &state)?;
+        let _ = states.send(state);
         let standing = enforcer.standing();
         let what = if mode == Mode::Deny { "denied" } else { "told (audit), and passes" };
         let pods = standing.interfaces.iter().filter(|i| !i.bridge).count();
@@ -256,9 +256,8 @@ fn complain(read: &Read) {
     }
 }
 
-fn update(enforcer: &Enforcer, read: &Read) -> Result<()> {
-    let compiled = compile(&read.cluster)?;
-    let updated = enforcer.update(Arc::new(compiled))?;
+fn update(enforcer: &Enforcer, state: &State) -> Result<()> {
+    let updated = enforcer.update(Arc::new(state.compiled.clone()))?;
     tracing::info!(
         "policies, generation {}: {} entries written in {:?}",
         updated.generation,
@@ -280,9 +279,12 @@ fn follow(mut watcher: Watcher, enforcer: Option<&Enforcer>, ended: &AtomicBool,
             None => {}
             Some(Change::New(read)) => {
                 complain(&read);
-                // The kernel first: it decides.
-                let updated = enforcer.map_or(Ok(()), |enforcer| update(enforcer, &read));
-                match updated.and_then(|()| Ok(State::new(read.cluster)?)) {
+                let updated = State::new(read.cluster).map_err(anyhow::Error::from).and_then(|state| {
+                    // The kernel first: it decides.
+                    enforcer.map_or(Ok(()), |enforcer| update(enforcer, &state))?;
+                    Ok(state)
+                });
+                match updated {
                     Ok(state) => drop(states.send(state)),
                     Err(error) => {
                         eprintln!("error: the policies that count are still those before: {error:#}");

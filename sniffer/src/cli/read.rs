@@ -207,24 +207,12 @@ impl Reading {
             match source.next() {
                 Ok(Some(Item::Frame(frame))) => {
                     self.frames += 1;
-                    if let Some(auditor) = &mut self.teller.auditor {
-                        auditor.push(&frame);
-                    }
-                    self.pipeline.push(&frame, &mut self.teller);
+                    self.teller.frame(&frame, &mut self.pipeline);
                 }
                 Ok(Some(Item::Interface { number, name, .. })) => {
-                    self.pipeline.name_interface(number, name);
-                    if let (Some(auditor), Some(name)) = (&mut self.teller.auditor, name) {
-                        auditor.name_interface(Interface::Declared(number), name);
-                    }
+                    self.teller.name(Interface::Declared(number), name, &mut self.pipeline);
                 }
-                Ok(Some(Item::Loss(loss))) => {
-                    self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
-                    self.pipeline.lost(&loss);
-                    if let Some(auditor) = &mut self.teller.auditor {
-                        auditor.lost(&loss);
-                    }
-                }
+                Ok(Some(Item::Loss(loss))) => self.teller.loss(&loss, &mut self.pipeline),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
             }
@@ -248,10 +236,7 @@ impl Reading {
                 }
             }
         };
-        self.pipeline.finish(&mut self.teller);
-        if let Some(auditor) = &mut self.teller.auditor {
-            auditor.finish();
-        }
+        self.teller.finish(&mut self.pipeline);
         result
     }
 }

@@ -2,7 +2,8 @@
 
 use sniffer::audit::Auditor;
 use sniffer::filter::Filter;
-use sniffer::pipeline::{self, Told};
+use sniffer::frame::{Frame, Interface, Loss};
+use sniffer::pipeline::{self, Pipeline, Told};
 use sniffer::store::{self, Store};
 use sniffer::viewer::Lost;
 
@@ -90,6 +91,43 @@ impl<L: Line> Teller<L> {
             lost: Lost::default(),
             auditor: None,
             go_on: true,
+        }
+    }
+
+    /// A frame: through the pipeline, and to the audit.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, pipeline: &mut Pipeline) {
+        if let Some(auditor) = &mut self.auditor {
+            auditor.push(frame);
+        }
+        pipeline.push(frame, self);
+    }
+
+    /// The source lost frames.
+    pub(super) fn loss(&mut self, loss: &Loss, pipeline: &mut Pipeline) {
+        self.lost.source(loss, pipeline.interface_name(loss.interface));
+        pipeline.lost(loss);
+        if let Some(auditor) = &mut self.auditor {
+            auditor.lost(loss);
+        }
+    }
+
+    /// An interface has a name, or no longer.
+    pub(super) fn name(&mut self, interface: Interface, name: Option<&str>, pipeline: &mut Pipeline) {
+        match interface {
+            Interface::Declared(number) => pipeline.name_interface(number, name),
+            Interface::Index(index) => pipeline.name_index(index, name),
+            Interface::Unknown => {}
+        }
+        if let (Some(auditor), Some(name)) = (&mut self.auditor, name) {
+            auditor.name_interface(interface, name);
+        }
+    }
+
+    /// The source has ended: what is unfinished is told, and what the audit waits for is settled.
+    pub(super) fn finish(&mut self, pipeline: &mut Pipeline) {
+        pipeline.finish(self);
+        if let Some(auditor) = &mut self.auditor {
+            auditor.finish();
         }
     }
 

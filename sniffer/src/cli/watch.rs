@@ -286,11 +286,8 @@ impl Watching {
                 self.show();
             }
         }
-        self.pipeline.finish(&mut self.teller);
+        self.teller.finish(&mut self.pipeline);
         self.tell_in_flight();
-        if let Some(auditor) = &mut self.teller.auditor {
-            auditor.finish();
-        }
         self.audit();
         self.show();
     }
@@ -339,24 +336,10 @@ impl Watching {
     fn batch(&mut self, batch: &Batch) {
         for item in batch.items() {
             match item {
-                Item::Frame(frame) => {
-                    if let Some(auditor) = &mut self.teller.auditor {
-                        auditor.push(&frame);
-                    }
-                    self.pipeline.push(&frame, &mut self.teller);
-                }
-                Item::Loss(loss) => {
-                    self.teller.lost.source(&loss, self.pipeline.interface_name(loss.interface));
-                    self.pipeline.lost(&loss);
-                    if let Some(auditor) = &mut self.teller.auditor {
-                        auditor.lost(&loss);
-                    }
-                }
+                Item::Frame(frame) => self.teller.frame(&frame, &mut self.pipeline),
+                Item::Loss(loss) => self.teller.loss(&loss, &mut self.pipeline),
                 Item::Name(index, name) => {
-                    self.pipeline.name_index(index, name);
-                    if let (Some(auditor), Some(name)) = (&mut self.teller.auditor, name) {
-                        auditor.name_interface(Interface::Index(index), name);
-                    }
+                    self.teller.name(Interface::Index(index), name, &mut self.pipeline);
                 }
             }
         }
