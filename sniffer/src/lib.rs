@@ -51,6 +51,8 @@ pure! {
 #[cfg(feature = "edge")]
 pub mod capture;
 #[cfg(feature = "edge")]
+mod causes;
+#[cfg(feature = "edge")]
 pub mod cluster;
 #[cfg(feature = "edge")]
 pub mod enforce;

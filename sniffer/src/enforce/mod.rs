@@ -33,6 +33,7 @@ use sniffer_ebpf::deny::{COUNTS, Config, DENIALS, Veth, veth_flag};
 pub use sniffer_ebpf::deny::{Hook, Mode, Reason};
 use tables::{Manner, Plan, Step, Tables};
 
+use crate::causes::chain;
 use crate::links::Link;
 use crate::policy::compiled::{Address, Compiled};
 
@@ -158,18 +159,6 @@ impl EnforceError {
             Self::NotPermitted(format!("attach to {interface}"))
         }
     }
-}
-
-/// An error with its causes, each once.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |e| e.source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 fn permitted(error: &(dyn std::error::Error + 'static)) -> bool {

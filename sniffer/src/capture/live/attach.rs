@@ -16,7 +16,8 @@ use sniffer_ebpf::{
 
 use super::clsact::{Instance, Sweeper};
 use super::doctor::{self, Attached};
-use super::{AttachBy, LiveError, Options, chain, permission};
+use super::{AttachBy, LiveError, Options, permission};
+use crate::causes::chain;
 
 /// The compiled programs, for a little-endian machine.
 static OBJECT: &[u8] =

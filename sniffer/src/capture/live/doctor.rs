@@ -317,7 +317,7 @@ fn hook_by_tcx(tcx: &Result<(), ProgramError>, version: Option<Version>) -> Chec
         }
         Err(error) => {
             let found = if new_enough {
-                format!("refused: {}", super::chain(error))
+                format!("refused: {}", crate::causes::chain(error))
             } else {
                 format!("this kernel has no TCX (since Linux {TCX})")
             };

@@ -118,21 +118,21 @@ impl LiveError {
         if permission(&error) {
             return Self::not_permitted("load programs into the kernel");
         }
-        Self::Refused(chain(&error))
+        Self::Refused(crate::causes::chain(&error))
     }
 
     fn map(error: aya::maps::MapError) -> Self {
         if permission(&error) {
             return Self::not_permitted("use the programs' maps");
         }
-        Self::Refused(chain(&error))
+        Self::Refused(crate::causes::chain(&error))
     }
 
     fn attach(interface: &str, by: AttachBy, error: aya::programs::ProgramError) -> Self {
         if permission(&error) {
             return Self::not_permitted(format!("attach to {interface}"));
         }
-        Self::Attach { interface: interface.into(), by, why: chain(&error) }
+        Self::Attach { interface: interface.into(), by, why: crate::causes::chain(&error) }
     }
 }
 
@@ -141,18 +141,6 @@ fn permission(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |e| e.source()).any(|e| {
         e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
     })
-}
-
-/// An error with its causes, each once.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |e| e.source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 /// An interface that is or was watched.
