@@ -2,8 +2,8 @@
 //! connection that was opened by then stays open.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -63,6 +63,15 @@ fn births(cluster: &Cluster, pods: usize) -> Births {
     births
 }
 
+/// The cluster with a namespace that denies all egress, and an outside that answers.
+fn young() -> MutexGuard<'static, Cluster> {
+    let cluster = cluster();
+    cluster.namespace("young", json!({})).expect("a namespace");
+    cluster.outside.answers(outside());
+    deny_egress(&cluster, "young");
+    cluster
+}
+
 /// A pod in a namespace that denies all egress, and which the API has no address of.
 fn newborn(cluster: &Cluster, number: usize) -> Arc<Pod> {
     let address = format!("10.42.0.{}", 100 + number);
@@ -76,10 +85,7 @@ fn publish(cluster: &Cluster, pod: &Pod) {
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
 fn a_pod_is_free_until_kube_router_knows_its_address() {
-    let cluster = cluster();
-    cluster.namespace("young", json!({})).expect("a namespace");
-    cluster.outside.answers(outside());
-    deny_egress(&cluster, "young");
+    let cluster = young();
     cluster.synced().expect("kube-router");
     let beside = Beside::start(&cluster);
     if let Some(arguments) = &beside.fedisniff {
@@ -107,10 +113,7 @@ fn a_pod_is_free_until_kube_router_knows_its_address() {
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
 fn a_pod_that_is_born_while_kube_router_is_away_is_free() {
-    let cluster = cluster();
-    cluster.namespace("young", json!({})).expect("a namespace");
-    cluster.outside.answers(outside());
-    deny_egress(&cluster, "young");
+    let cluster = young();
     let old = newborn(&cluster, 0);
     publish(&cluster, &old);
     cluster.synced().expect("kube-router");
@@ -131,10 +134,7 @@ fn a_pod_that_is_born_while_kube_router_is_away_is_free() {
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
 fn with_default_deny_nothing_gets_out_before_the_address_is_known() {
-    let cluster = cluster();
-    cluster.namespace("young", json!({})).expect("a namespace");
-    cluster.outside.answers(outside());
-    deny_egress(&cluster, "young");
+    let cluster = young();
     let restart = |arguments: &[&str]| {
         cluster.stop("kube-router").expect("kube-router");
         cluster.start_again("kube-router", arguments).expect("kube-router");
@@ -149,10 +149,7 @@ fn with_default_deny_nothing_gets_out_before_the_address_is_known() {
 #[test]
 #[ignore = "takes root: `cargo xtask test --only cluster`"]
 fn a_connection_opened_before_the_policy_holds_stays_open() {
-    let cluster = cluster();
-    cluster.namespace("young", json!({})).expect("a namespace");
-    cluster.outside.answers(outside());
-    deny_egress(&cluster, "young");
+    let cluster = young();
     cluster.synced().expect("kube-router");
     let beside = Beside::start(&cluster);
     let pod = newborn(&cluster, 0);
