@@ -42,6 +42,67 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The same form, with any number of digits and any offset.
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let nanos = text.parse::<jiff::Timestamp>()?.as_nanosecond();
+        Ok(Self(u64::try_from(nanos).unwrap_or(if nanos < 0 { 0 } else { u64::MAX })))
+    }
+}
+
+/// Times in JSON, as RFC 3339 has them: `#[serde(with = "rfc3339")]`.
+pub mod rfc3339 {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::Timestamp;
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(time)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+
+    /// The same of a time that may be `null`.
+    pub mod option {
+        use serde::{Deserialize as _, Deserializer, Serializer};
+
+        use super::Timestamp;
+
+        /// Writes it.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub fn serialize<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => to.collect_str(time),
+                None => to.serialize_none(),
+            }
+        }
+
+        /// Reads it.
+        ///
+        /// # Errors
+        /// When it is no time.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+            let text = <Option<std::borrow::Cow<'_, str>>>::deserialize(from)?;
+            text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+        }
+    }
+}
+
 /// What the first byte of a frame is: the link layer, by the numbers of the pcap and pcapng registries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]

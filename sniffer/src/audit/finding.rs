@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::frame::Timestamp;
+use crate::frame::{Timestamp, rfc3339};
 use crate::http::ExchangeId;
-use crate::policy::compiled::{SCTP, TCP, UDP};
+use crate::policy::compiled::{SCTP, TCP, UDP, address};
 use crate::verdict::Word;
 
 /// The schema of a finding in JSON.
@@ -18,7 +18,7 @@ pub const EVIDENCE: usize = 32;
 pub const NAMES: usize = 8;
 
 /// What became of an attempt. Never guessed: see [`Witness`] for what each needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// fedisniff's own program dropped it.
@@ -47,7 +47,7 @@ impl Outcome {
 }
 
 /// Who says something of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Witness {
     /// The pod's packet itself, at its veth.
@@ -116,10 +116,10 @@ pub(super) fn outcome(witnesses: u16) -> Outcome {
 }
 
 /// One thing that was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// When.
-    #[serde(serialize_with = "time")]
+    #[serde(with = "rfc3339")]
     pub time: Timestamp,
     /// Who says it.
     pub witness: Witness,
@@ -130,7 +130,7 @@ pub struct Evidence {
 }
 
 /// How a name is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameSource {
     /// The pod had asked for it, and the answer held the destination.
@@ -144,24 +144,24 @@ pub enum NameSource {
 }
 
 /// A name of the destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// The name, without the last dot.
     pub name: Box<str>,
     /// How it is known.
     pub by: NameSource,
     /// When it was said.
-    #[serde(serialize_with = "time")]
+    #[serde(with = "rfc3339")]
     pub time: Timestamp,
 }
 
 /// Where an attempt was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Destination {
     /// The address, as the pod sent it.
     pub address: IpAddr,
     /// The protocol.
-    #[serde(serialize_with = "protocol")]
+    #[serde(serialize_with = "protocol", deserialize_with = "protocol_number")]
     pub protocol: u8,
     /// The port; `null` where the protocol has none.
     pub port: Option<u16>,
@@ -189,16 +189,25 @@ pub fn protocol_name(protocol: u8) -> String {
     }
 }
 
+/// The number of a protocol that [`protocol_name`] named.
+fn protocol_number<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    let name = <std::borrow::Cow<'_, str>>::deserialize(from)?;
+    Ok(match &*name {
+        "tcp" => TCP,
+        "udp" => UDP,
+        "sctp" => SCTP,
+        "icmp" => 1,
+        "icmpv6" => 58,
+        other => other.parse().map_err(serde::de::Error::custom)?,
+    })
+}
+
 fn protocol<S: Serializer>(protocol: &u8, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&protocol_name(*protocol))
 }
 
-fn time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(time)
-}
-
 /// The pod that tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodName {
     /// `namespace/name`.
     pub name: Box<str>,
@@ -207,7 +216,7 @@ pub struct PodName {
 }
 
 /// What the policies say, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {
     /// Deny, or undefined.
     pub word: Word,
@@ -216,18 +225,18 @@ pub struct Judged {
     /// One sentence.
     pub reason: String,
     /// What kube-router is expected to do: `allow`, `deny` or `unknown`.
-    pub kube_router: &'static str,
+    pub kube_router: Box<str>,
     /// Why, where that differs.
     pub kube_router_reason: Option<String>,
 }
 
 /// All that one pod tried towards one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// [`SCHEMA`].
-    pub schema: &'static str,
-    /// Counts from 1 within an audit.
-    pub id: u64,
+    pub schema: Box<str>,
+    /// The same whenever the same traffic is read again.
+    pub id: FindingId,
     /// Who.
     pub pod: PodName,
     /// Whereto.
@@ -239,10 +248,10 @@ pub struct Finding {
     /// The worst of what became of the attempts.
     pub outcome: Outcome,
     /// The first packet.
-    #[serde(serialize_with = "time")]
+    #[serde(with = "rfc3339")]
     pub first: Timestamp,
     /// The last packet.
-    #[serde(serialize_with = "time")]
+    #[serde(with = "rfc3339")]
     pub last: Timestamp,
     /// Attempts: connections, datagram flows, echo requests.
     pub attempts: u64,
@@ -253,10 +262,10 @@ pub struct Finding {
     /// How much more there was.
     pub evidence_more: u64,
     /// Exchanges that were under way at the pod while it tried: what it may have broken.
-    #[serde(serialize_with = "ids")]
+    #[serde(serialize_with = "ids", deserialize_with = "read_ids")]
     pub during: Vec<ExchangeId>,
     /// Exchanges that went through this hole.
-    #[serde(serialize_with = "ids")]
+    #[serde(serialize_with = "ids", deserialize_with = "read_ids")]
     pub exchanges: Vec<ExchangeId>,
     /// Whether the outcome of an attempt is settled already; until then it is unknown.
     pub settled: bool,
@@ -264,6 +273,73 @@ pub struct Finding {
 
 fn ids<S: Serializer>(ids: &[ExchangeId], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(ids.iter().map(ToString::to_string))
+}
+
+fn read_ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ExchangeId>, D::Error> {
+    let texts = <Vec<std::borrow::Cow<'_, str>>>::deserialize(from)?;
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
+/// A finding's own name: its first packet's time, then a hash of pod and destination. Written, and sorted, as an
+/// exchange's id is; the same traffic gives the same ids whenever it is read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FindingId(ExchangeId);
+
+impl FindingId {
+    pub(super) fn new(first: Timestamp, pod: IpAddr, destination: Destination) -> Self {
+        use sha2::{Digest as _, Sha256};
+        let mut hash = Sha256::new();
+        for ip in [pod, destination.address] {
+            hash.update(address(ip));
+        }
+        hash.update([destination.protocol, u8::from(destination.port.is_some())]);
+        hash.update(destination.port.unwrap_or(0).to_be_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        let hash = hash.iter().take(8).fold(0, |n: u64, octet| (n << 8) | u64::from(*octet));
+        Self(ExchangeId::new(first, hash))
+    }
+
+    /// As the store's key: sorted by time.
+    pub fn octets(self) -> [u8; 16] {
+        self.0.0
+    }
+
+    /// The first packet's time.
+    pub fn first(self) -> Timestamp {
+        self.0.started()
+    }
+}
+
+impl std::fmt::Display for FindingId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for FindingId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for FindingId {
+    type Err = crate::http::NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for FindingId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FindingId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'_, str>>::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl Finding {

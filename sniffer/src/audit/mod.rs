@@ -9,6 +9,7 @@
 mod finding;
 mod names;
 mod packet;
+pub mod session;
 mod sni;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 pub use finding::{
-    Destination, EVIDENCE, Evidence, Finding, Judged, NAMES, Name, NameSource, Outcome, PodName, SCHEMA, Witness,
+    Destination, EVIDENCE, Evidence, Finding, FindingId, Judged, NAMES, Name, NameSource, Outcome, PodName, SCHEMA, Witness,
     protocol_name,
 };
 pub use names::Asked;
@@ -351,7 +352,7 @@ impl Auditor {
                         word: Word::Deny,
                         isolated_by: event.policies.to_vec(),
                         reason: event.reason.to_owned(),
-                        kube_router: "unknown",
+                        kube_router: "unknown".into(),
                         kube_router_reason: None,
                     },
                     pod: event.pod.unwrap_or("unknown pod").into(),
@@ -579,7 +580,7 @@ impl Auditor {
                 word: explanation.verdict,
                 isolated_by: guilty.isolated_by.clone(),
                 reason: guilty.reason.clone(),
-                kube_router: explanation.kube_router.verdict,
+                kube_router: explanation.kube_router.verdict.into(),
                 kube_router_reason: explanation.kube_router.reason.clone(),
             },
             pod: pod.into(),
@@ -647,8 +648,8 @@ impl Auditor {
             None => {
                 let at = self.findings.len();
                 self.findings.push(Finding {
-                    schema: SCHEMA,
-                    id: (at as u64).saturating_add(1),
+                    schema: SCHEMA.into(),
+                    id: FindingId::new(time, key.source, destination),
                     pod: PodName { name: judgement.pod.clone(), address: key.source },
                     destination,
                     names: Vec::new(),

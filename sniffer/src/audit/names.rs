@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use foldhash::{HashMap, HashMapExt as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, QTYPE, RCODE};
 
-use crate::frame::Timestamp;
+use crate::frame::{Timestamp, rfc3339};
 
 /// Addresses that pods were told of: the oldest go.
 const ANSWERS: usize = 8_192;
@@ -77,7 +77,7 @@ fn shown(name: &str) -> Box<str> {
 }
 
 /// A line of the ledger: a name that a pod asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// Who asked: `namespace/name`.
     pub pod: Box<str>,
@@ -92,11 +92,11 @@ pub struct Asked {
     pub answer: Option<Box<str>>,
     /// The question left the cluster, as far as was seen: to a server outside, by the pod or by the server that it asked.
     pub left: bool,
-    /// Nanoseconds since the epoch of the first and the last question.
-    #[serde(skip)]
+    /// The first question.
+    #[serde(with = "rfc3339")]
     pub first: Timestamp,
-    /// See `first`.
-    #[serde(skip)]
+    /// The last question.
+    #[serde(with = "rfc3339")]
     pub last: Timestamp,
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use sniffer::audit::{self, Auditor, Outcome};
+use sniffer::audit::{self, Auditor, FindingId, Outcome};
 use sniffer::capture::live::{
     AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
@@ -219,7 +219,7 @@ struct Watching {
     guard: super::enforce::Guard,
     stop: Stop,
     /// The findings that were printed, with the outcome that was told.
-    told: BTreeMap<u64, Outcome>,
+    told: BTreeMap<FindingId, Outcome>,
 }
 
 impl Watching {
