@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! reading thread: Source -> Pipeline -> filter -> print     (never waits for a browser; waits for the disk, bounded)
-//!                                   \-> Batch -> writing thread: Store -> viewer's events
+//!                                   \-> Batch, Audited -> writing thread: Store -> viewer's events
 //! tokio: viewer, signals
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use sniffer::audit::session::Session;
+use sniffer::audit::{Asked, Finding, FindingId};
 use sniffer::pipeline::Told;
 use sniffer::store::{Batch, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -123,6 +126,26 @@ impl io::Read for StoppableInput {
     }
 }
 
+/// What the audit has to store: of each finding, line and session the latest word. As large as the audit itself at most,
+/// however slow the store is.
+#[derive(Default)]
+pub(crate) struct Audited {
+    /// Findings that changed.
+    pub(crate) findings: BTreeMap<FindingId, Finding>,
+    /// Lines of the DNS ledger that changed, by pod, name and type.
+    pub(crate) asked: BTreeMap<(Box<str>, Box<str>, Box<str>), Asked>,
+    /// The session as it stands.
+    pub(crate) session: Option<Session>,
+}
+
+impl Audited {
+    fn merge(&mut self, later: Self) {
+        self.findings.extend(later.findings);
+        self.asked.extend(later.asked);
+        self.session = later.session.or(self.session.take());
+    }
+}
+
 /// Exchanges on their way to the store, in their stored form and at most so many octets at once: a slow disk makes the
 /// reader wait, it never makes the process grow.
 struct Queue {
@@ -135,6 +158,7 @@ struct Queue {
 
 struct QueueState {
     waiting: Batch,
+    audited: Option<Audited>,
     closed: bool,
     failed: bool,
 }
@@ -154,23 +178,34 @@ impl Queue {
     }
 }
 
-/// The writing thread: takes exchanges, stores them in batches, then tells `stored` of each batch.
+/// The writing thread: takes exchanges, stores them in batches, then tells `stored` of each batch; and what the audit has.
 pub(crate) struct Recorder {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<Result<u64>>>,
 }
 
 impl Recorder {
-    /// Starts the thread. `stored` is called with each batch after it is durable.
-    pub(crate) fn start(store: Store, mut stored: impl FnMut(&Batch) + Send + 'static) -> Self {
-        let state = QueueState { waiting: store.batch(), closed: false, failed: false };
+    /// Starts the thread. `stored` is called with each batch after it is durable, `audited` with what the audit had.
+    pub(crate) fn start(
+        store: Store,
+        mut stored: impl FnMut(&Batch) + Send + 'static,
+        mut audited: impl FnMut(&Audited) + Send + 'static,
+    ) -> Self {
+        let state = QueueState { waiting: store.batch(), audited: None, closed: false, failed: false };
         let queue =
             Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() });
         let taken = Arc::clone(&queue);
         let thread = std::thread::spawn(move || {
             let mut added = 0;
-            while let Some(mut batch) = next_batch(&taken) {
-                match store.write(&mut batch) {
+            while let Some((mut batch, news)) = next_batch(&taken) {
+                // Exchanges first: a finding leads to them.
+                let written = store.write(&mut batch).and_then(|new| {
+                    let Some(news) = &news else { return Ok(new) };
+                    let findings: Vec<Finding> = news.findings.values().cloned().collect();
+                    let asked: Vec<Asked> = news.asked.values().cloned().collect();
+                    store.put_audit(&findings, &asked, news.session.as_ref()).map(|()| new)
+                });
+                match written {
                     Ok(new) => added += new as u64,
                     Err(error) => {
                         taken.lock().failed = true;
@@ -179,11 +214,22 @@ impl Recorder {
                     }
                 }
                 stored(&batch);
+                news.iter().for_each(&mut audited);
                 taken.lock().waiting.recycle(batch);
             }
             Ok(added)
         });
         Self { queue, thread: Some(thread) }
+    }
+
+    /// Hands over what the audit has; never waits. False when the store has failed.
+    pub(crate) fn audit(&self, audited: Audited) -> bool {
+        let mut state = self.queue.lock();
+        if !state.failed {
+            state.audited.get_or_insert_default().merge(audited);
+            self.queue.filled.notify_all();
+        }
+        !state.failed
     }
 
     /// Hands an exchange over; waits while the queue is full. False when the store has failed: stop reading, and
@@ -227,7 +273,7 @@ impl Drop for Recorder {
     }
 }
 
-fn next_batch(queue: &Queue) -> Option<Batch> {
+fn next_batch(queue: &Queue) -> Option<(Batch, Option<Audited>)> {
     let mut state = queue.lock();
     loop {
         if !state.waiting.is_empty() {
@@ -248,7 +294,10 @@ fn next_batch(queue: &Queue) -> Option<Batch> {
             let all = state.waiting.octets() < BATCH_OCTETS;
             let batch = state.waiting.take(all);
             queue.emptied.notify_all();
-            return Some(batch);
+            return Some((batch, state.audited.take()));
+        }
+        if let Some(audited) = state.audited.take() {
+            return Some((state.waiting.take(true), Some(audited)));
         }
         if state.closed {
             return None;

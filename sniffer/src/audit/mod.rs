@@ -264,6 +264,16 @@ impl Auditor {
         self.names.ledger()
     }
 
+    /// The lines of the ledger that are new, or changed, since this was asked last; in their order.
+    pub fn take_asked(&mut self) -> Vec<&Asked> {
+        self.names.take_changed()
+    }
+
+    /// What found no place among findings and names.
+    pub fn not_kept(&self) -> u64 {
+        self.counters.not_kept.saturating_add(self.names.ledger().1)
+    }
+
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters

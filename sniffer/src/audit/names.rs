@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
 use serde::{Deserialize, Serialize};
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, QTYPE, RCODE};
@@ -110,6 +110,8 @@ pub(super) struct Names {
     /// By name and type, whoever asked.
     askers: HashMap<(Box<str>, Box<str>), Vec<usize>>,
     more: u64,
+    /// Lines that changed since [`Self::take_changed`].
+    changed: HashSet<usize>,
 }
 
 impl Names {
@@ -127,6 +129,13 @@ impl Names {
         (&self.ledger, self.more)
     }
 
+    /// The lines that are new, or changed, since this was asked last; in their order.
+    pub(super) fn take_changed(&mut self) -> Vec<&Asked> {
+        let mut changed: Vec<usize> = self.changed.drain().collect();
+        changed.sort_unstable();
+        changed.into_iter().filter_map(|at| self.ledger.get(at)).collect()
+    }
+
     /// A pod asks; `outside` when it asks a server that is not of the cluster.
     pub(super) fn asked(&mut self, pod: IpAddr, pod_name: &str, message: &Message, outside: bool, now: Timestamp) {
         for (name, kind) in &message.questions {
@@ -137,6 +146,7 @@ impl Names {
                         && now.nanos_since(asked.last) <= FORWARDED
                     {
                         asked.left = true;
+                        self.changed.insert(*at);
                     }
                 }
             }
@@ -147,6 +157,7 @@ impl Names {
                     asked.times = asked.times.saturating_add(1);
                     asked.last = now;
                     asked.left |= outside;
+                    self.changed.insert(at);
                 }
                 None if self.ledger.len() >= LEDGER => self.more = self.more.saturating_add(1),
                 None => {
@@ -161,6 +172,7 @@ impl Names {
                         first: now,
                         last: now,
                     });
+                    self.changed.insert(at);
                     self.places.insert(key, at);
                     self.askers.entry((name.clone(), kind.clone())).or_default().push(at);
                 }
@@ -176,6 +188,7 @@ impl Names {
                 && let Some(asked) = self.ledger.get_mut(*at)
             {
                 asked.answer = Some(message.answer.clone());
+                self.changed.insert(*at);
             }
         }
         for address in &message.addresses {

@@ -10,8 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use sniffer::audit::KernelEvent;
+use sniffer::audit::session::Session;
 use sniffer::cluster::{Change, Read, Watcher};
 use sniffer::enforce::{self, Enforcer, Mode, OPEN, Options, Reason, Told};
+use sniffer::frame::Timestamp;
 use sniffer::policy::compiled::ip;
 use sniffer::verdict::State;
 
@@ -85,6 +87,9 @@ pub(super) struct Guard {
     /// The states of the cluster as they come, for the audit.
     states: Option<Receiver<State>>,
     idle: Option<&'static str>,
+    isolated: bool,
+    /// Denial was found pinned, isolating as it is to be now: since when it hung at the bridge, and its generation.
+    adopted: Option<(Timestamp, u32)>,
 }
 
 /// How often the files are waited for before the end is looked for.
@@ -108,6 +113,8 @@ impl Guard {
             ended: Arc::default(),
             states: None,
             idle: None,
+            isolated: arguments.isolated,
+            adopted: None,
         };
         guard.idle = Some("Nothing is enforced: that takes --cluster FILE, which names pods and policies.");
         let Some(cluster) = &arguments.cluster else {
@@ -139,6 +146,11 @@ impl Guard {
             let _ = states.send(state);
             return guard.following(watcher, None, states);
         }
+        let pinned = enforce::look(&arguments.pins).ok().flatten();
+        guard.adopted = pinned
+            .filter(|pinned| mode == Mode::Deny && pinned.mode == Mode::Deny as u32)
+            .filter(|pinned| arguments.isolated && pinned.isolated)
+            .and_then(|pinned| Some((pinned.since?, pinned.generation)));
         let enforcer = Enforcer::start(Options {
             mode,
             pins: arguments.pins.clone(),
@@ -192,6 +204,21 @@ impl Guard {
     /// The cluster's newest state, if it is another one than at the last call.
     pub(super) fn state(&self) -> Option<State> {
         self.states.as_ref()?.try_iter().last()
+    }
+
+    /// How denial stands; `None` where nothing is enforced.
+    pub(super) fn standing(&self) -> Option<enforce::Standing> {
+        self.enforcer.as_ref().map(|enforcer| enforcer.standing())
+    }
+
+    /// What a session says of denial.
+    pub(super) fn describe(&self, session: &mut Session) {
+        if self.enforcer.is_some() {
+            session.enforcement = super::auditing::enforcement(self.mode);
+            session.isolated_bridge = self.isolated;
+            session.deny_program = Some(enforce::object_sha256().into());
+            (session.adopted_since, session.adopted_generation) = self.adopted.unzip();
+        }
     }
 
     /// What is to be said of it once it is said what is watched.

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage; 3 "denied" of `policy explain`; 128 + N when signal N ended the work early (what was done is kept).
 
+mod auditing;
 mod doctor;
 mod enforce;
 mod export;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use sniffer::audit::{self, Auditor};
+use sniffer::audit::Auditor;
 use sniffer::capture::{Item, Source};
-use sniffer::frame::Interface;
+use sniffer::frame::{Interface, Timestamp};
 use sniffer::pipeline::{self, Pipeline};
 use sniffer::store::Store;
 use sniffer::viewer::{SourceKind, Status};
 
+use super::auditing::Auditing;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
 use super::tell::{Keeping, Line, Teller, recorder};
@@ -74,9 +75,13 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let state = arguments.cluster.as_deref().map(super::policy::state).transpose()?;
     let store = open_store(&arguments)?;
 
+    let name = if stdin { "standard input".into() } else { file_name(&arguments.file) };
+    let mut auditing = Auditing::of_capture(&name, store.is_some());
+    if let Some(state) = state {
+        auditing.state(state, Timestamp::default());
+    }
     let face = match (listener, &store) {
         (Some(listener), Some(store)) => {
-            let name = if stdin { "standard input".into() } else { file_name(&arguments.file) };
             let mut status = Status::new(SourceKind::File, name);
             status.started = super::wall_clock();
             let running = serve::start(&runtime, listener, store.clone(), &arguments.face, status, &stop)?;
@@ -92,17 +97,22 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
 
     let mut reading = Reading {
         pipeline: Pipeline::new(config(&arguments)),
-        teller: Teller::new(filter, Printer::new(&arguments.printing, stdin), recorder, Progress::new()),
+        teller: Teller::new(
+            filter,
+            Printer::new(&arguments.printing, stdin),
+            recorder,
+            auditing,
+            Progress::new(),
+        ),
         face,
         stop: stop.clone(),
         frames: 0,
     };
-    reading.teller.auditor = state.map(|state| Auditor::new(state, audit::Config::default()));
     let damaged = reading.all(source);
     let Reading { pipeline, teller, face, .. } = reading;
-    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditor, .. } = teller;
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditing, .. } = teller;
     line.clear();
-    for finding in auditor.iter().flat_map(Auditor::findings) {
+    for finding in auditing.auditor().into_iter().flat_map(Auditor::findings) {
         printer.finding(finding);
     }
     printer.finish()?;
@@ -125,7 +135,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
-        auditor: auditor.as_ref(),
+        auditor: auditing.auditor(),
     };
     for line in figures.lines() {
         eprintln!("{line}");
@@ -223,6 +233,8 @@ impl Reading {
                 if self.stop.is_set() {
                     break Ok(());
                 }
+                self.teller.auditing.changed(|_| {});
+                self.teller.beat(None);
                 let percent = source.progress().percent();
                 self.teller.line.show(percent, self.frames, self.teller.exchanges);
                 if let Some(face) = &self.face {
@@ -236,7 +248,8 @@ impl Reading {
                 }
             }
         };
-        self.teller.finish(&mut self.pipeline);
+        let in_order = result.is_ok() && !self.stop.is_set();
+        self.teller.finish(&mut self.pipeline, None, in_order);
         result
     }
 }

@@ -1,12 +1,12 @@
 //! What `read` and `watch` have in common: the options of decoding and keeping, and where exchanges go, one at a time.
 
-use sniffer::audit::Auditor;
 use sniffer::filter::Filter;
-use sniffer::frame::{Frame, Interface, Loss};
+use sniffer::frame::{Frame, Interface, Loss, Timestamp};
 use sniffer::pipeline::{self, Pipeline, Told};
-use sniffer::store::{self, Store};
+use sniffer::store::{self, Batch, Store};
 use sniffer::viewer::Lost;
 
+use super::auditing::Auditing;
 use super::memory::Memory;
 use super::print::Printer;
 use super::serve::Running;
@@ -49,11 +49,12 @@ impl Keeping {
 /// Begins to store; browsers are told of what is stored.
 pub(super) fn recorder(store: Store, face: Option<&Running>) -> Recorder {
     let publisher = face.map(Running::publisher);
-    Recorder::start(store, move |batch| {
+    let rows = move |batch: &Batch| {
         if let Some(publisher) = &publisher {
             publisher.rows(batch.rows());
         }
-    })
+    };
+    Recorder::start(store, rows, |_| {})
 }
 
 /// A line on the terminal that says how it goes, and makes way for exchanges that are printed there too.
@@ -73,14 +74,20 @@ pub(super) struct Teller<L> {
     /// Of these, what the filter let through.
     pub(super) matched: u64,
     pub(super) lost: Lost,
-    /// What isolated pods try, where there are policies.
-    pub(super) auditor: Option<Auditor>,
+    /// What isolated pods try, where there are policies, and what was watched.
+    pub(super) auditing: Auditing,
     /// There is reason to go on: somebody reads what is printed, and the store did not fail.
     pub(super) go_on: bool,
 }
 
 impl<L: Line> Teller<L> {
-    pub(super) fn new(filter: Option<Filter>, printer: Printer, recorder: Option<Recorder>, line: L) -> Self {
+    pub(super) fn new(
+        filter: Option<Filter>,
+        printer: Printer,
+        recorder: Option<Recorder>,
+        auditing: Auditing,
+        line: L,
+    ) -> Self {
         Self {
             filter,
             printer,
@@ -89,16 +96,14 @@ impl<L: Line> Teller<L> {
             exchanges: 0,
             matched: 0,
             lost: Lost::default(),
-            auditor: None,
+            auditing,
             go_on: true,
         }
     }
 
     /// A frame: through the pipeline, and to the audit.
     pub(super) fn frame(&mut self, frame: &Frame<'_>, pipeline: &mut Pipeline) {
-        if let Some(auditor) = &mut self.auditor {
-            auditor.push(frame);
-        }
+        self.auditing.frame(frame);
         pipeline.push(frame, self);
     }
 
@@ -106,9 +111,7 @@ impl<L: Line> Teller<L> {
     pub(super) fn loss(&mut self, loss: &Loss, pipeline: &mut Pipeline) {
         self.lost.source(loss, pipeline.interface_name(loss.interface));
         pipeline.lost(loss);
-        if let Some(auditor) = &mut self.auditor {
-            auditor.lost(loss);
-        }
+        self.auditing.loss(loss);
     }
 
     /// An interface has a name, or no longer.
@@ -118,25 +121,27 @@ impl<L: Line> Teller<L> {
             Interface::Index(index) => pipeline.name_index(index, name),
             Interface::Unknown => {}
         }
-        if let (Some(auditor), Some(name)) = (&mut self.auditor, name) {
-            auditor.name_interface(interface, name);
+        if let Some(name) = name {
+            self.auditing.name(interface, name);
         }
     }
 
-    /// The source has ended: what is unfinished is told, and what the audit waits for is settled.
-    pub(super) fn finish(&mut self, pipeline: &mut Pipeline) {
+    /// The source has ended, in order or not: what is unfinished is told, what the audit waits for is settled, and its
+    /// session ends, at `now` or with the last frame.
+    pub(super) fn finish(&mut self, pipeline: &mut Pipeline, now: Option<Timestamp>, in_order: bool) {
         pipeline.finish(self);
-        if let Some(auditor) = &mut self.auditor {
-            auditor.finish();
-        }
+        self.go_on &= self.auditing.finish(self.recorder.as_ref(), now, in_order);
+    }
+
+    /// What the audit has goes to the store, once a second; all until `now` was looked at, or until the last frame.
+    pub(super) fn beat(&mut self, now: Option<Timestamp>) {
+        self.go_on &= self.auditing.beat(self.recorder.as_ref(), now);
     }
 
     fn tell(&mut self, one: Told) {
         self.exchanges += 1;
         self.lost.exchange(&one.exchange);
-        if let Some(auditor) = &mut self.auditor {
-            auditor.exchange(&one.exchange);
-        }
+        self.auditing.exchange(&one.exchange);
         if self.filter.as_ref().is_some_and(|f| !f.matches(&one.exchange, &one.reading)) {
             return;
         }

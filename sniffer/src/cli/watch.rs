@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use sniffer::audit::{self, Auditor, FindingId, Outcome};
+use sniffer::audit::session::Standing;
 use sniffer::capture::live::{
     AttachBy, Batch, Counters, Interfaces, Item, Live, Network, Options, PortPolicy, Snapshot, Taken,
 };
@@ -17,6 +17,7 @@ use sniffer::pipeline::Pipeline;
 use sniffer::store::Store;
 use sniffer::viewer::{InterfaceStatus, LiveStatus, PacketCounts, SourceKind, Status, resident_bytes};
 
+use super::auditing::Auditing;
 use super::print::{Printer, Printing};
 use super::summary::Figures;
 use super::tell::{Keeping, Line, Teller, recorder};
@@ -106,15 +107,28 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         _ => None,
     };
     let recorder = store.clone().map(|store| recorder(store, face.as_ref()));
+    let now = super::wall_clock().context("the clock is before 1970")?;
+    let mut auditing = Auditing::of_watch(node_name(), own_addresses(), now, recorder.is_some());
+    if let (_, Some(session)) = auditing.parts() {
+        session.capture_program = Some(sniffer::capture::live::object_sha256().into());
+        session.partial = arguments.partial().map(Into::into);
+        guard.describe(session);
+    }
     let mut watching = Watching {
         pipeline: Pipeline::new(arguments.keeping.pipeline()),
         live,
-        teller: Teller::new(filter, Printer::new(&arguments.printing, true), recorder, StatusLine::new()),
+        teller: Teller::new(
+            filter,
+            Printer::new(&arguments.printing, true),
+            recorder,
+            auditing,
+            StatusLine::new(),
+        ),
         face,
         guard,
         stop,
-        told: BTreeMap::new(),
     };
+    watching.stand(now);
     watching.begin(&options);
     // Before the first frame, so that the audit sees it.
     watching.audit();
@@ -123,7 +137,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     watching.all();
     let Watching { pipeline, live, teller, face, guard, .. } = watching;
-    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditor, .. } = teller;
+    let Teller { mut printer, recorder, line, exchanges, matched, lost, auditing, .. } = teller;
     line.clear();
     printer.finish()?;
     let stored = recorder.map(Recorder::finish).transpose();
@@ -140,7 +154,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
         lost_frames: lost.frames,
         stored,
         store: store.as_ref(),
-        auditor: auditor.as_ref(),
+        auditor: auditing.auditor(),
     };
     for text in figures.lines().into_iter().chain(kernel_lines(&live.snapshot())) {
         eprintln!("{text}");
@@ -178,6 +192,20 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// What of the traffic is not looked at, where that was asked for.
+    fn partial(&self) -> Option<String> {
+        let given = [
+            (!self.ports.is_empty(), "--ports"),
+            (!self.addresses.is_empty(), "--addresses"),
+            (self.no_dns, "--no-dns"),
+        ];
+        let given: Vec<&str> = given.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        (!given.is_empty())
+            .then(|| format!("{} let the programs copy only a part of what passed", given.join(", ")))
+    }
+}
+
 pub(super) fn ring_octets(size: u64) -> Result<u32> {
     let size = u32::try_from(size).ok().filter(|size| size.is_power_of_two());
     let size = size.filter(|size| (4_096..=1 << 30).contains(size));
@@ -210,6 +238,17 @@ fn node_name() -> String {
         .unwrap_or_else(|| "this node".into())
 }
 
+/// This machine's addresses.
+fn own_addresses() -> Vec<std::net::IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter_map(|one| {
+        let storage = one.address?;
+        let v4 = storage.as_sockaddr_in().map(|a| std::net::IpAddr::V4(a.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|a| std::net::IpAddr::V6(a.ip())))
+    })
+    .collect()
+}
+
 /// Everything that a frame may touch, on the decoding thread.
 struct Watching {
     pipeline: Pipeline,
@@ -218,8 +257,6 @@ struct Watching {
     face: Option<serve::Running>,
     guard: super::enforce::Guard,
     stop: Stop,
-    /// The findings that were printed, with the outcome that was told.
-    told: BTreeMap<FindingId, Outcome>,
 }
 
 impl Watching {
@@ -254,6 +291,7 @@ impl Watching {
     /// Until a signal, or until nobody wants what is found.
     fn all(&mut self) {
         let mut stopped = false;
+        let mut ended = None;
         let mut shown = Instant::now();
         let mut told_in_flight = Instant::now();
         loop {
@@ -274,6 +312,9 @@ impl Watching {
             }
             if (self.stop.is_set() || !self.teller.go_on) && !stopped {
                 stopped = true;
+                // Until now everything was there to see it; what comes while programs are detached is a bonus.
+                ended = super::wall_clock();
+                self.stand_now();
                 self.live.stop();
             }
             if told_in_flight.elapsed() >= IN_FLIGHT {
@@ -284,43 +325,80 @@ impl Watching {
             if shown.elapsed() >= STATUS {
                 shown = Instant::now();
                 self.show();
+                if !stopped {
+                    self.stand_now();
+                    self.beat();
+                }
             }
         }
-        self.teller.finish(&mut self.pipeline);
         self.tell_in_flight();
+        self.audit();
+        self.teller.finish(&mut self.pipeline, ended, true);
         self.audit();
         self.show();
     }
 
-    /// Takes the cluster's state and the kernel's events, and tells each finding once its outcome is settled, and again
-    /// when that becomes worse.
+    /// Takes the cluster's state and the kernel's events, and tells what the audit makes of them.
     fn audit(&mut self) {
-        if let Some(state) = self.guard.state() {
-            match &mut self.teller.auditor {
-                Some(auditor) => auditor.set_state(state),
-                None => self.teller.auditor = Some(Auditor::new(state, audit::Config::default())),
-            }
+        let now = super::wall_clock();
+        let Teller { auditing, printer, line, .. } = &mut self.teller;
+        if let (Some(state), Some(now)) = (self.guard.state(), now) {
+            auditing.state(state, now);
         }
-        let Teller { auditor, printer, line, .. } = &mut self.teller;
-        let lines = self.guard.told(|event| {
-            if let Some(auditor) = auditor {
-                auditor.kernel(&super::enforce::seen(event));
-            }
-        });
+        let lines = self.guard.told(|event| auditing.kernel(&super::enforce::seen(event)));
         for text in lines {
             line.clear();
             eprintln!("{text}");
         }
-        let Some(auditor) = auditor else { return };
+        if let Some(now) = now {
+            auditing.expire(Timestamp(now.0.saturating_sub(LATE)));
+        }
+        auditing.changed(|finding| {
+            line.clear();
+            printer.finding(finding);
+        });
+    }
+
+    /// Says to the audit what programs hang on now.
+    fn stand(&mut self, now: Timestamp) {
+        let snapshot = self.live.snapshot();
+        let standing = self.guard.standing();
+        let guarded = standing.as_ref().map(|standing| &*standing.interfaces).unwrap_or_default();
+        let mut interfaces: BTreeMap<u32, Standing<'_>> = BTreeMap::new();
+        let of = |index, name| Standing {
+            interface: Interface::Index(index),
+            name,
+            seen: false,
+            decided: false,
+            bridge: false,
+            pod: None,
+        };
+        for watched in &snapshot.interfaces {
+            interfaces.entry(watched.index).or_insert_with(|| of(watched.index, &watched.name)).seen = true;
+        }
+        for guarded in guarded {
+            let one = interfaces.entry(guarded.index).or_insert_with(|| of(guarded.index, &guarded.name));
+            (one.decided, one.bridge, one.pod) = (true, guarded.bridge, guarded.pod.as_deref());
+        }
+        let interfaces: Vec<Standing<'_>> = interfaces.into_values().collect();
+        let auditing = &mut self.teller.auditing;
+        auditing.standing(&interfaces, snapshot.total().lost + snapshot.dropped_frames, now);
+        if let (Some(standing), (_, Some(session))) = (&standing, auditing.parts()) {
+            session.deny_generation = Some(standing.generation);
+        }
+    }
+
+    fn stand_now(&mut self) {
         if let Some(now) = super::wall_clock() {
-            auditor.expire(Timestamp(now.0.saturating_sub(LATE)));
+            self.stand(now);
         }
-        for finding in auditor.take_changed() {
-            if finding.settled && self.told.insert(finding.id, finding.outcome) != Some(finding.outcome) {
-                line.clear();
-                printer.finding(finding);
-            }
-        }
+    }
+
+    /// The session goes on: all was looked at until a moment ago, if nothing waits.
+    fn beat(&mut self) {
+        let waits = self.live.snapshot().queued_octets > 0;
+        let now = super::wall_clock().filter(|_| !waits);
+        self.teller.beat(now.map(|now| Timestamp(now.0.saturating_sub(LATE))));
     }
 
     /// Browsers see what has begun and is not finished.

@@ -21,11 +21,18 @@ use sniffer_ebpf::deny::{
 
 use super::EnforceError;
 use super::tables::{Step, Tables};
+use crate::frame::Timestamp;
 use crate::policy::compiled::Prefix;
 
 /// The compiled programs, for a little-endian machine.
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sniffer-ebpf/object/deny.o"));
+
+/// Names what is embedded.
+pub(super) fn object_sha256() -> String {
+    use sha2::Digest as _;
+    crate::view::hex(&sha2::Sha256::digest(OBJECT))
+}
 
 /// A hook that a program is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -358,8 +365,18 @@ pub(super) fn look(pins: &Path) -> Result<Option<super::Pinned>, EnforceError> {
     let config: Array<MapData, [u32; CONFIG_WORDS]> = Array::try_from(open(MAP_CONFIG)?)?;
     let generation = active.get(&0, 0)?;
     let [mode, flags, _] = config.get(&(generation & 1), 0)?;
-    let links = std::fs::read_dir(folder.join("links")).map_or(0, Iterator::count);
-    Ok(Some(super::Pinned { mode, isolated: flags & config_flag::ISOLATED != 0, generation, links }))
+    let entries: Vec<std::fs::DirEntry> =
+        std::fs::read_dir(folder.join("links")).into_iter().flatten().flatten().collect();
+    // A pin is written when the program is attached, and never again.
+    let at_bridge = format!("-{}", Place::Bridge.program());
+    let bridges = entries.iter().filter(|entry| entry.file_name().to_string_lossy().ends_with(&at_bridge));
+    let since = bridges.filter_map(|entry| {
+        let modified = entry.metadata().ok()?.modified().ok()?;
+        let nanos = modified.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos();
+        u64::try_from(nanos).ok().map(Timestamp)
+    });
+    let (isolated, links) = (flags & config_flag::ISOLATED != 0, entries.len());
+    Ok(Some(super::Pinned { mode, isolated, generation, links, since: since.max() }))
 }
 
 /// Removes all pins of denial, of whatever layout, so that nothing is denied any more. Gives what was removed.

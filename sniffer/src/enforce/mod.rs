@@ -34,6 +34,7 @@ pub use sniffer_ebpf::deny::{Hook, Mode, Reason};
 use tables::{Manner, Plan, Step, Tables};
 
 use crate::causes::chain;
+use crate::frame::Timestamp;
 use crate::links::Link;
 use crate::policy::compiled::{Address, Compiled};
 
@@ -358,6 +359,13 @@ pub struct Pinned {
     pub generation: u32,
     /// Programs on interfaces, those of interfaces that are gone among them.
     pub links: usize,
+    /// Since when the programs at the bridges hang there; `None` where none does.
+    pub since: Option<Timestamp>,
+}
+
+/// The SHA-256 of the programs that deny, hexadecimal, as they are embedded.
+pub fn object_sha256() -> String {
+    kernel::object_sha256()
 }
 
 /// What is pinned; changes nothing.

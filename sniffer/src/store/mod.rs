@@ -29,10 +29,15 @@
 //! open, because redb doubles it as it grows, but [`Stats::file_bytes`] says what it takes on the disk, where unused
 //! parts take nothing; pages that became free are used again, and the end is cut off when the store is closed.
 //!
+//! # The audit
+//! Findings, the DNS ledger and sessions stand in tables of their own (`audit.rs`), with limits of their own, so that
+//! what isolated pods tried outlives the exchanges of that time.
+//!
 //! # Processes
 //! redb locks the file: a second process, even one that only wants to read, gets [`Error::Locked`]. Within a process
 //! any number of readers see the last committed batch while the next is written.
 
+mod audit;
 mod batch;
 mod chunk;
 #[cfg(fuzzing)]
@@ -46,11 +51,17 @@ mod tests;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use audit::{FindingQuery, Gone};
 pub use batch::Batch;
 
+use foldhash::HashSet;
+
 use crate::activitypub::Reading;
+use crate::audit::session::Session;
+use crate::audit::{Asked, Finding, FindingId};
 use crate::filter::Filter;
 use crate::frame::Timestamp;
 use crate::http::{Exchange, ExchangeId};
@@ -139,6 +150,8 @@ struct Inner {
     /// `None` only while it is dropped.
     db: Option<redb::Database>,
     writer: Mutex<write::Writer>,
+    /// What the audit takes of the file, in octets: exchanges get what is left.
+    audit: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -275,12 +288,12 @@ impl Store {
     fn start(path: &Path, db: redb::Database, options: Options) -> Result<Self, Error> {
         let loaded = tables::guarded(path, || {
             tables::prepare(path, &db)?;
-            write::Writer::load(path, &db)
+            Ok((write::Writer::load(path, &db)?, audit::octets(path, &db)?))
         });
         match loaded {
-            Ok(writer) => {
-                let (path, writer) = (path.to_owned(), Mutex::new(writer));
-                Ok(Self { inner: Arc::new(Inner { path, options, db: Some(db), writer }) })
+            Ok((writer, audit)) => {
+                let (path, writer, audit) = (path.to_owned(), Mutex::new(writer), AtomicU64::new(audit));
+                Ok(Self { inner: Arc::new(Inner { path, options, db: Some(db), writer, audit }) })
             }
             Err(error) => {
                 // The first error is the one to tell.
@@ -317,14 +330,17 @@ impl Store {
     /// # Errors
     /// See [`Error`]; nothing of the batch is stored then.
     pub fn write(&self, batch: &mut Batch) -> Result<usize, Error> {
-        let Inner { path, options, writer, .. } = &*self.inner;
+        let Inner { path, options, writer, audit, .. } = &*self.inner;
+        // 0 would be no limit.
+        let left = options.max_bytes.saturating_sub(audit.load(Ordering::Relaxed)).max(1);
+        let options = Options { max_bytes: if options.max_bytes == 0 { 0 } else { left }, ..*options };
         // A panic while writing left the transaction undone; the writer reloads what it knows from the file.
         let mut writer = writer.lock().unwrap_or_else(|poisoned| {
             let mut writer = PoisonError::into_inner(poisoned);
             writer.forget();
             writer
         });
-        tables::guarded(path, || writer.append(path, self.db()?, options, batch))
+        tables::guarded(path, || writer.append(path, self.db()?, &options, batch))
     }
 
     /// One exchange.
@@ -393,6 +409,84 @@ impl Store {
     /// See [`Error`].
     pub fn stats(&self) -> Result<Stats, Error> {
         tables::guarded(self.path(), || self.snapshot()?.stats())
+    }
+
+    /// Writes what the audit has: findings and lines of the ledger in place of what was known of the same ones, and the
+    /// session as it stands. When it returns, all of it survives `kill -9`. Beyond their own limits the oldest go
+    /// ([`Self::audit_gone`]).
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing of it is stored then.
+    pub fn put_audit(
+        &self,
+        findings: &[Finding],
+        asked: &[Asked],
+        session: Option<&Session>,
+    ) -> Result<(), Error> {
+        let Inner { path, options, audit, .. } = &*self.inner;
+        let octets =
+            tables::guarded(path, || audit::put(path, self.db()?, options, (findings, asked, session)))?;
+        audit.store(octets, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The sessions that overlap a period, in order of their beginning.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn sessions(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Vec<Session>, Error> {
+        tables::guarded(self.path(), || audit::sessions(self.path(), self.db()?, from, to))
+    }
+
+    /// The findings that are asked for, oldest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn findings(&self, query: &FindingQuery) -> Result<(Vec<Finding>, u64), Error> {
+        tables::guarded(self.path(), || audit::findings(self.path(), self.db()?, query))
+    }
+
+    /// One finding.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn finding(&self, id: FindingId) -> Result<Option<Finding>, Error> {
+        tables::guarded(self.path(), || audit::finding(self.path(), self.db()?, id))
+    }
+
+    /// The findings that name an exchange: it was under way meanwhile, or went through.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn findings_of(&self, exchange: ExchangeId) -> Result<Vec<Finding>, Error> {
+        tables::guarded(self.path(), || audit::findings_of(self.path(), self.db()?, exchange))
+    }
+
+    /// Which of these exchanges a finding names.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn have_findings(
+        &self,
+        exchanges: impl Iterator<Item = ExchangeId>,
+    ) -> Result<HashSet<ExchangeId>, Error> {
+        tables::guarded(self.path(), || audit::have_findings(self.path(), self.db()?, exchanges))
+    }
+
+    /// The lines of the DNS ledger that overlap a period, in order of the first question.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn asked(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Vec<Asked>, Error> {
+        tables::guarded(self.path(), || audit::asked(self.path(), self.db()?, from, to))
+    }
+
+    /// What of findings and ledger had to go.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn audit_gone(&self) -> Result<Gone, Error> {
+        tables::guarded(self.path(), || audit::gone(self.path(), self.db()?))
     }
 
     /// The path it was opened at.

@@ -23,6 +23,12 @@ use crate::causes::chain;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sniffer-ebpf/object/fedisniff.o"));
 
+/// Names what is embedded.
+pub(super) fn object_sha256() -> String {
+    use sha2::Digest as _;
+    crate::view::hex(&sha2::Sha256::digest(OBJECT))
+}
+
 /// Both hooks, with the program for each.
 const HOOKS: [(Hook, TcAttachType, &str); 2] = [
     (Hook::Ingress, TcAttachType::Ingress, PROGRAM_INGRESS),

@@ -64,6 +64,11 @@ pub enum LiveError {
     Object(String),
 }
 
+/// The SHA-256 of the programs that copy, hexadecimal, as they are embedded.
+pub fn object_sha256() -> String {
+    attach::object_sha256()
+}
+
 /// The capabilities that watching needs, with what for (capabilities(7)).
 const NEEDED: [(caps::Capability, &str); 3] = [
     (caps::Capability::CAP_BPF, "to load programs into the kernel"),
