@@ -110,6 +110,18 @@ pub(super) fn plain(html: &str) -> String {
     let mut space = false;
     let mut rest = html;
     while let Some(c) = rest.chars().next() {
+        // A word of plain letters goes over as a whole.
+        let word = rest.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'&')).count();
+        let apart = usize::from(space && !text.is_empty());
+        if word > 1 && count.saturating_add(apart).saturating_add(word) <= EXCERPT {
+            text.extend((apart == 1).then_some(' '));
+            let (word, after) = rest.split_at_checked(word).unwrap_or((rest, ""));
+            text.push_str(word);
+            count = count.saturating_add(apart).saturating_add(word.len());
+            space = false;
+            rest = after;
+            continue;
+        }
         let (shown, after) = match c {
             '<' => match tag(rest) {
                 Some((breaks, after)) => {

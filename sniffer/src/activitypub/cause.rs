@@ -377,8 +377,9 @@ fn hash(what: u8, one: &str, other: &str, rest: &str) -> u64 {
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     hasher.write_u8(what);
     for host in [one, other] {
-        // Most are in lower case already.
-        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        // Most are in lower case already. All octets are looked at: without an early end that takes one instruction for
+        // many of them.
+        if host.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase()) {
             hasher.write(host.to_ascii_lowercase().as_bytes());
         } else {
             hasher.write(host.as_bytes());

@@ -143,13 +143,22 @@ impl<'a> Node<'a> {
         if !matches!(first, b'{' | b'[') {
             return None;
         }
-        let mut parser = serde_json::Deserializer::from_slice(body);
-        let value = ValueSeed { depth: 0 }.deserialize(&mut parser).ok()?;
-        parser.end().ok()?;
+        // To look at all octets once is cheaper than at those of each text. What is not UTF-8 throughout may still have
+        // texts that are.
+        let value = match std::str::from_utf8(body) {
+            Ok(text) => Self::value(serde_json::Deserializer::from_str(text))?,
+            Err(_) => Self::value(serde_json::Deserializer::from_slice(body))?,
+        };
         match value.first? {
             One::Node(node) => Some(*node),
             One::Text(_) => None,
         }
+    }
+
+    fn value<R: serde_json::de::Read<'a>>(mut parser: serde_json::Deserializer<R>) -> Option<Value<'a>> {
+        let value = ValueSeed { depth: 0 }.deserialize(&mut parser).ok()?;
+        parser.end().ok()?;
+        Some(value)
     }
 
     /// The same without the body.

@@ -549,30 +549,43 @@ pub(super) struct Url<'a> {
 impl<'a> Url<'a> {
     /// `None` for anything but http and https URLs with a host.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-        let end = if is("https://") {
+        // As nearly all are written; then the same in other letters.
+        let end = if text.starts_with("https://") || starts_with_ignoring_case(text, "https://") {
             5
-        } else if is("http://") {
+        } else if starts_with_ignoring_case(text, "http://") {
             4
         } else {
             return None;
         };
         let (scheme, rest) = (text.get(..end)?, text.get(end.saturating_add(3)..)?);
-        let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        // Nearly always the first octet that is no part of a plain host name ends the authority.
+        let special = |byte: &u8| SPECIAL.get(usize::from(*byte)).is_some_and(|special| *special);
+        let octets = rest.as_bytes();
+        let end = octets.iter().position(special).unwrap_or(octets.len());
+        let ends = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+        let plain = octets.get(end).is_none_or(ends);
+        let end = if plain { end } else { octets.iter().position(ends).unwrap_or(octets.len()) };
         let (authority, rest) = rest.split_at_checked(end)?;
+        let (host, sane) = if plain {
+            (authority, true)
+        } else {
+            let host = without_default_port(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+            (host, !host.bytes().any(|b| b <= b' ' || b == 0x7f))
+        };
+        if !sane || host.is_empty() || host.len() > 253 {
+            return None;
+        }
         let (path_and_query, fragment) = match memchr::memchr(b'#', rest.as_bytes()) {
             Some(at) => (rest.get(..at)?, rest.get(at.saturating_add(1)..)),
             None => (rest, None),
         };
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let host = without_default_port(host);
-        let sane = !host.is_empty() && host.len() <= 253 && !host.bytes().any(|b| b <= b' ' || b == 0x7f);
-        sane.then_some(Self { scheme, host, path_and_query, fragment })
+        Some(Self { scheme, host, path_and_query, fragment })
     }
 
     /// The path without the query.
     pub(super) fn path(&self) -> &'a str {
-        self.path_and_query.split_once('?').map_or(self.path_and_query, |(path, _)| path)
+        let query = memchr::memchr(b'?', self.path_and_query.as_bytes());
+        query.and_then(|at| self.path_and_query.get(..at)).unwrap_or(self.path_and_query)
     }
 
     /// Host (lower case), path and query: what two spellings of one page have in common.
@@ -594,6 +607,22 @@ impl<'a> Url<'a> {
             key.push_str(fragment);
         }
     }
+}
+
+/// Octets of an authority that are to be looked at more closely, or end it.
+#[expect(clippy::indexing_slicing, reason = "it runs while compiling")]
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        special[byte] = byte <= 0x20 || byte >= 0x7f || matches!(byte as u8, b'/' | b'?' | b'#' | b'@' | b':');
+        byte += 1;
+    }
+    special
+};
+
+fn starts_with_ignoring_case(text: &str, start: &str) -> bool {
+    text.get(..start.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(start))
 }
 
 /// The key of a page: host in lower case, then path and query.

@@ -255,25 +255,22 @@ pub(super) fn date_off(seen: Timestamp, date: &str) -> Option<u64> {
     Some(seen.abs_diff(http_date(date)?))
 }
 
-/// Seconds since 1970 of an IMF-fixdate (RFC 9110 §5.6.7): `Mon, 23 Nov 2026 07:26:40 GMT`.
+/// Seconds since 1970 of an IMF-fixdate (RFC 9110 §5.6.7): `Mon, 23 Nov 2026 07:26:40 GMT`. The name of the day is not
+/// compared with the date.
 pub(super) fn http_date(text: &str) -> Option<i64> {
-    let bytes: &[u8; 29] = text.as_bytes().try_into().ok()?;
-    let part = |from: usize, to: usize| bytes.get(from..to).and_then(|b| std::str::from_utf8(b).ok());
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let digits = part(from, to)?;
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
-    };
-    let fixed = (part(3, 5)?, part(7, 8)?, part(11, 12)?, part(16, 17)?, part(19, 20)?, part(22, 23)?, part(25, 29)?);
-    if fixed != (", ", " ", " ", " ", ":", ":", " GMT") {
+    let [_, _, _, b',', b' ', d1, d2, b' ', m1, m2, m3, b' ', y1, y2, y3, y4, b' ', rest @ ..] = text.as_bytes() else {
         return None;
-    }
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = i8::try_from(months.iter().position(|m| Some(*m) == part(8, 11))?).ok()?.checked_add(1)?;
-    let (day, year) = (i8::try_from(number(5, 7)?).ok()?, i16::try_from(number(12, 16)?).ok()?);
-    let date = jiff::civil::Date::new(year, month, day).ok()?;
-    let time = |from, to| number(from, to).and_then(|n| i8::try_from(n).ok());
-    let clock = jiff::civil::Time::new(time(17, 19)?, time(20, 22)?, time(23, 25)?.min(59), 0).ok()?;
-    Some(date.to_datetime(clock).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    };
+    let [h1, h2, b':', i1, i2, b':', s1, s2, b' ', b'G', b'M', b'T'] = rest else { return None };
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| i16::from(byte & 15));
+    let two = |tens: &u8, ones: &u8| -> Option<i16> { digit(tens)?.checked_mul(10)?.checked_add(digit(ones)?) };
+    let small = |tens: &u8, ones: &u8| two(tens, ones).and_then(|n| i8::try_from(n).ok());
+    let months = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    let month = i8::try_from(months.iter().position(|month| **month == [*m1, *m2, *m3])?).ok()?.checked_add(1)?;
+    let year = two(y1, y2)?.checked_mul(100)?.checked_add(two(y3, y4)?)?;
+    let date = jiff::civil::Date::new(year, month, small(d1, d2)?).ok()?;
+    let clock = jiff::civil::Time::new(small(h1, h2)?, small(i1, i2)?, small(s1, s2)?.min(59), 0).ok()?;
+    Some(jiff::tz::Offset::UTC.to_timestamp(date.to_datetime(clock)).ok()?.as_second())
 }
 
 fn activity(case: &Case<'_>, node: &Node<'_>, found: &mut Found) {

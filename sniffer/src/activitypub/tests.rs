@@ -321,6 +321,70 @@ fn excerpts_are_text_without_markup() {
     assert!(long.chars().count() <= 202 && long.ends_with('…'));
 }
 
+/// Words go over as a whole as long as they fit; where they do not, it is cut within the word.
+#[test]
+fn excerpts_are_cut_at_the_same_place_whatever_the_words_are() {
+    for length in [1, 2, 7, 199, 200, 201, 500] {
+        let text = format!("{} ", "x".repeat(length)).repeat(400);
+        let excerpt = activity::plain(&text);
+        let whole: String = text.chars().take(202).collect();
+        let shown = excerpt.strip_suffix('…').expect("it was cut");
+        assert!(whole.starts_with(shown), "{length}: {excerpt}");
+        assert!((199..=201).contains(&shown.chars().count()), "{length}: {excerpt}");
+    }
+    assert_eq!(activity::plain(&"x".repeat(200)), "x".repeat(200));
+    assert_eq!(activity::plain(&"x".repeat(201)), format!("{}…", "x".repeat(200)));
+}
+
+#[test]
+fn a_url_has_a_host_whatever_stands_around_it() {
+    let table = [
+        ("https://a.test/users/b?q=1#k", Some(("https", "a.test", "/users/b?q=1", Some("k")))),
+        ("HTTPS://A.test", Some(("HTTPS", "A.test", "", None))),
+        ("http://a.test:80/x", Some(("http", "a.test", "/x", None))),
+        ("https://a.test:443", Some(("https", "a.test", "", None))),
+        ("https://a.test:8443/x", Some(("https", "a.test:8443", "/x", None))),
+        ("https://user:pass@a.test/x", Some(("https", "a.test", "/x", None))),
+        ("https://us er@a.test?x", Some(("https", "a.test", "?x", None))),
+        ("https://a.test#f", Some(("https", "a.test", "", Some("f")))),
+        ("https://\u{e9}.test/", Some(("https", "\u{e9}.test", "/", None))),
+        ("https://[::1]:3000/x", Some(("https", "[::1]:3000", "/x", None))),
+        ("https://a b.test/x", None),
+        ("https://a\u{7f}.test/x", None),
+        ("https:///x", None),
+        ("https://", None),
+        ("acct:a@b.test", None),
+        ("ftp://a.test/x", None),
+        ("https:/a.test", None),
+    ];
+    for (text, expected) in table {
+        let url = learn::Url::parse(text);
+        assert_eq!(url.map(|u| (u.scheme, u.host, u.path_and_query, u.fragment)), expected, "{text}");
+    }
+    let long = |n: usize| format!("https://{}/x", "a".repeat(n));
+    assert!(learn::Url::parse(&long(253)).is_some() && learn::Url::parse(&long(254)).is_none());
+}
+
+#[test]
+fn a_date_is_an_imf_fixdate_or_none() {
+    let table = [
+        (DATE, Some(NOW as i64)),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+        ("Sat, 29 Feb 2020 23:59:60 GMT", Some(1_583_020_799)),
+        ("Sun, 29 Feb 2021 00:00:00 GMT", None),
+        ("Mon, 23 Nov 2026 07:26:40 UTC", None),
+        ("Mon, 23 nov 2026 07:26:40 GMT", None),
+        ("Mon, 23 Nov 2026 7:26:40 GMT", None),
+        ("Mon, 23 Nov 2026 24:26:40 GMT", None),
+        ("Mon, 2x Nov 2026 07:26:40 GMT", None),
+        ("Monday, 23-Nov-26 07:26:40 GMT", None),
+        ("", None),
+    ];
+    for (text, expected) in table {
+        assert_eq!(lints::http_date(text), expected, "{text}");
+    }
+}
+
 /// Sentences of the viewer's pictures 01, 02 and 04 (host names in full), one after another as in the capture.
 #[test]
 fn first_contact_reads_as_in_the_pictures() {

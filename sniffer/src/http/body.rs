@@ -295,7 +295,7 @@ impl BodyBuilder {
         };
         match self.content {
             Content::Plain(kept) => {
-                let digest = kept.digest(hash, Some(&mut budget.known));
+                let digest = kept.digest(hash);
                 kept.settle(&mut body, &mut anomalies, budget);
                 body.coded_sha256 = digest;
                 body.sha256 = digest;
@@ -426,7 +426,7 @@ impl Streaming {
             anomalies.push(Anomaly::new(kind, stop.text()));
         }
         body.complete = whole && self.stopped.is_none();
-        body.sha256 = self.kept.digest(config.hash && body.complete, None);
+        body.sha256 = self.kept.digest(config.hash && body.complete);
         self.kept.settle(body, anomalies, budget);
     }
 }
@@ -454,18 +454,12 @@ impl Kept {
         }
     }
 
-    /// SHA-256 of all that was added, if `wanted`; then there must be no hole. `known` where the same may come again.
-    fn digest(&self, wanted: bool, known: Option<&mut Known>) -> Option<[u8; 32]> {
-        if !wanted {
-            return None;
-        }
-        Some(match &self.hash {
+    /// SHA-256 of all that was added, if `wanted`; then there must be no hole.
+    fn digest(&self, wanted: bool) -> Option<[u8; 32]> {
+        wanted.then(|| match &self.hash {
             Some(hash) => hash.clone().finalize().into(),
             None if self.size == 0 => SHA256_OF_NOTHING,
-            None => match known {
-                Some(known) => known.digest(&self.bytes),
-                None => Sha256::digest(&self.bytes).into(),
-            },
+            None => Sha256::digest(&self.bytes).into(),
         })
     }
 
