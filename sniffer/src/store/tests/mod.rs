@@ -1,5 +1,6 @@
 //! The store as its users meet it.
 
+mod audit;
 mod batches;
 mod broken;
 mod pages;
