@@ -178,17 +178,23 @@ impl Auditing {
         self.store(recorder)
     }
 
-    /// The source has ended, in order or not: what the audit waits for is settled, and the store is told.
+    /// Findings are shown as they come; those of a capture are shown at its end, all together.
+    pub(super) fn is_live(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// The source has ended, in order or not: what the audit waits for is settled and shown, and the store is told.
     pub(super) fn finish(
         &mut self,
         recorder: Option<&Recorder>,
         now: Option<Timestamp>,
         in_order: bool,
+        show: impl FnMut(&Finding),
     ) -> bool {
         if let Some(auditor) = &mut self.auditor {
             auditor.finish();
         }
-        self.changed(|_| {});
+        self.changed(show);
         let (now, not_kept) = (now.unwrap_or(self.seen), self.not_kept());
         if let Some(recording) = &mut self.recording {
             recording.until(now, not_kept);

@@ -130,7 +130,15 @@ impl<L: Line> Teller<L> {
     /// session ends, at `now` or with the last frame.
     pub(super) fn finish(&mut self, pipeline: &mut Pipeline, now: Option<Timestamp>, in_order: bool) {
         pipeline.finish(self);
-        self.go_on &= self.auditing.finish(self.recorder.as_ref(), now, in_order);
+        let Self { auditing, printer, line, recorder, .. } = self;
+        let live = auditing.is_live();
+        let stored = auditing.finish(recorder.as_ref(), now, in_order, |finding| {
+            if live {
+                line.clear();
+                printer.finding(finding);
+            }
+        });
+        self.go_on &= stored;
     }
 
     /// What the audit has goes to the store, once a second; all until `now` was looked at, or until the last frame.
